@@ -1,0 +1,84 @@
+package server
+
+import (
+	"net/url"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// masked stands where a secret would.
+const masked = "***"
+
+// Masked is the effective configuration, fit to be shown: nested maps under
+// the names of the fields, secrets as "***", passwords cut out of URLs.
+func (o Options) Masked() (map[string]any, error) {
+	o, err := o.withDefaults()
+	return maskStruct(reflect.ValueOf(o)), err
+}
+
+func maskStruct(v reflect.Value) map[string]any {
+	out := make(map[string]any, v.NumField())
+	for i := range v.NumField() {
+		field, value := v.Type().Field(i), v.Field(i)
+		switch field.Tag.Get("mask") {
+		case "-":
+		case "secret":
+			out[field.Name] = maskSecret(value.String())
+		case "url":
+			out[field.Name] = maskURL(value.String())
+		default:
+			out[field.Name] = maskValue(value)
+		}
+	}
+	return out
+}
+
+func maskValue(v reflect.Value) any {
+	switch x := v.Interface().(type) {
+	case time.Duration:
+		return x.String()
+	default:
+		if v.Kind() == reflect.Struct {
+			return maskStruct(v)
+		}
+		return x
+	}
+}
+
+func maskSecret(s string) string {
+	if s == "" {
+		return ""
+	}
+	return masked
+}
+
+// maskURL hides passwords; of a list ("nats://a,nats://b") each one. What
+// can't be read as a URL is hidden whole, for nobody knows what is in it.
+func maskURL(s string) string {
+	if s == "" {
+		return ""
+	}
+	parts := strings.Split(s, ",")
+	for i, part := range parts {
+		u, err := url.Parse(strings.TrimSpace(part))
+		if err != nil || u.Host == "" {
+			parts[i] = masked
+			continue
+		}
+		if u.User != nil {
+			// A bare user of NATS is a token, so it goes as well.
+			u.User = url.User(masked)
+		}
+		if q := u.Query(); len(q) > 0 {
+			for name := range q {
+				if n := strings.ToLower(name); strings.Contains(n, "pass") || strings.Contains(n, "token") || strings.Contains(n, "secret") {
+					q.Set(name, masked)
+				}
+			}
+			u.RawQuery = q.Encode()
+		}
+		parts[i] = u.String()
+	}
+	return strings.Join(parts, ",")
+}
