@@ -1,0 +1,186 @@
+package natstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const startTimeout = 20 * time.Second
+
+// Process is a nats-server process. Its methods are called by the test's
+// goroutine.
+type Process struct {
+	Host
+
+	// Static after StartProcess.
+	t      testing.TB
+	binary string
+	dir    string // config, log and store
+	port   int
+
+	// Owned by the test's goroutine; nil while it doesn't run.
+	run *run
+}
+
+// run is one life of the process.
+type run struct {
+	pid   int
+	ended chan struct{}
+}
+
+// StartProcess starts a nats-server process, which ends with the test.
+func StartProcess(t testing.TB) *Process {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("cannot find a free port: %s", err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	_ = l.Close() // only its number was wanted
+	p := &Process{
+		Host:   Host{URL: "nats://127.0.0.1:" + strconv.Itoa(port)},
+		t:      t,
+		binary: Binary(t),
+		dir:    t.TempDir(),
+		port:   port,
+	}
+	if err := os.WriteFile(p.file("nats.conf"), fmt.Appendf(nil, "max_payload: 8MB\njetstream { store_dir: %q }\n", p.store()), 0o600); err != nil {
+		t.Fatalf("cannot write config: %s", err)
+	}
+	t.Cleanup(p.end)
+	p.start()
+	return p
+}
+
+// Pid of the running process, 0 when it doesn't run.
+func (p *Process) Pid() int {
+	if p.run == nil {
+		return 0
+	}
+	return p.run.pid
+}
+
+// Kill ends the process with SIGKILL and waits for its end.
+func (p *Process) Kill() {
+	if p.run == nil {
+		return
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.run.ended
+	p.run = nil
+}
+
+// Stop freezes the process with SIGSTOP.
+func (p *Process) Stop() { p.signal(syscall.SIGSTOP) }
+
+// Cont lets a stopped process go on.
+func (p *Process) Cont() { p.signal(syscall.SIGCONT) }
+
+// Restart kills the process if it runs, and starts it again on the same port,
+// with its store or with an empty one.
+func (p *Process) Restart(keepStore bool) {
+	p.t.Helper()
+	p.Kill()
+	if !keepStore {
+		if err := os.RemoveAll(p.store()); err != nil {
+			p.t.Fatalf("cannot remove the store: %s", err)
+		}
+	}
+	p.start()
+}
+
+func (p *Process) file(name string) string { return filepath.Join(p.dir, name) }
+func (p *Process) store() string           { return p.file("store") }
+
+func (p *Process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if p.run == nil {
+		p.t.Fatalf("cannot send %s: nats-server does not run", s)
+	}
+	if err := syscall.Kill(p.run.pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
+		p.t.Fatalf("cannot send %s: %s", s, err)
+	}
+}
+
+func (p *Process) start() {
+	p.t.Helper()
+	r, err := launch(p.binary, "-a", "127.0.0.1", "-p", strconv.Itoa(p.port), "-c", p.file("nats.conf"), "-l", p.file("nats.log"))
+	if err != nil {
+		p.t.Fatalf("cannot start nats-server: %s", err)
+	}
+	p.run = r
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for err = probe(ctx, p.URL); err != nil; err = probe(ctx, p.URL) {
+		select {
+		case <-r.ended:
+			p.t.Fatalf("nats-server ended at start:\n%s", p.log())
+		case <-ctx.Done():
+			p.t.Fatalf("nats-server is not ready after %s: %s\n%s", startTimeout, err, p.log())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (p *Process) end() {
+	p.Kill()
+	if p.t.Failed() {
+		p.t.Logf("nats-server's log ends with:\n%s", p.log())
+	}
+}
+
+func (p *Process) log() []byte {
+	b, _ := os.ReadFile(p.file("nats.log")) // no log, nothing to show
+	return b[max(0, len(b)-4096):]
+}
+
+// launch starts the process from a thread that lives as long as it does:
+// Pdeathsig, which keeps no server behind a killed test, is the death of the
+// thread that started it.
+func launch(binary string, args ...string) (*run, error) {
+	r := &run{ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer close(r.ended)
+		cmd := exec.Command(binary, args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		err := cmd.Start()
+		if err == nil {
+			r.pid = cmd.Process.Pid
+		}
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it was killed, as a rule
+		}
+	}()
+	return r, <-started
+}
+
+// probe says whether JetStream answers.
+func probe(ctx context.Context, url string) error {
+	nc, err := nats.Connect(url, nats.Timeout(time.Second))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	_, err = js.AccountInfo(ctx)
+	return err
+}
