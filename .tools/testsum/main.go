@@ -1,0 +1,186 @@
+// Command testsum counts tests: it reads `go test -json` from standard input,
+// or the TAP of node's test runner from a file, shows what failed, and keeps
+// the counts in a file that -total adds up.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type counts struct {
+	passed, failed, skipped int
+	seconds                 float64
+}
+
+// event is a line of `go test -json`.
+type event struct {
+	Action, Package, ImportPath, Test, Output string
+	Elapsed                                   float64
+}
+
+func main() {
+	name := flag.String("name", "tests", "name of this pass, one word")
+	file := flag.String("counts", ".ci/out/counts", "file the counts are added to")
+	tap := flag.String("tap", "", "read this TAP file instead of go test -json")
+	total := flag.Bool("total", false, "add up the counts file; with CI=true a skip is a failure")
+	flag.Parse()
+	var err error
+	switch {
+	case *total:
+		err = sum(*file)
+	case *tap != "":
+		err = readTAP(*name, *file, *tap)
+	default:
+		err = readGo(*name, *file)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testsum:", err)
+		os.Exit(1)
+	}
+}
+
+// readGo shows a line a package, and everything a failed test said.
+func readGo(name, file string) error {
+	began := time.Now()
+	var all counts
+	said := map[string]string{}     // package and test -> output so far
+	packages := map[string]counts{} // tests of a package
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 64<<20)
+	for in.Scan() {
+		var e event
+		if json.Unmarshal(in.Bytes(), &e) != nil {
+			fmt.Println(in.Text())
+			continue
+		}
+		key, c := e.Package+" "+e.Test, packages[e.Package]
+		switch e.Action {
+		case "output":
+			said[key] += e.Output
+		case "build-output":
+			fmt.Print(e.Output)
+		case "pass", "skip", "fail":
+			if e.Test != "" {
+				c.count(e.Action)
+				packages[e.Package] = c
+			} else {
+				finish(e, &c, said[key])
+				all.add(c)
+			}
+			if e.Action == "fail" && e.Test != "" || e.Action == "skip" && e.Test != "" {
+				fmt.Print(said[key])
+			}
+			delete(said, key)
+		}
+	}
+	all.seconds = time.Since(began).Seconds()
+	return all.keep(name, file)
+}
+
+// finish closes a package; one that failed without a failed test (it did not
+// build, or leaked) counts as one failure.
+func finish(e event, c *counts, output string) {
+	if e.Action == "fail" && c.failed == 0 {
+		c.failed++
+		fmt.Print(output)
+	}
+	if *c != (counts{}) {
+		fmt.Printf("%-5s %-50s %4d passed %d failed %d skipped %7.1fs\n", e.Action, e.Package, c.passed, c.failed, c.skipped, e.Elapsed)
+	}
+}
+
+func (c *counts) count(action string) {
+	switch action {
+	case "pass":
+		c.passed++
+	case "fail":
+		c.failed++
+	case "skip":
+		c.skipped++
+	}
+}
+
+func (c *counts) add(o counts) {
+	c.passed, c.failed, c.skipped, c.seconds = c.passed+o.passed, c.failed+o.failed, c.skipped+o.skipped, c.seconds+o.seconds
+}
+
+// readTAP takes the closing lines "# pass 3" of node's runner.
+func readTAP(name, file, tap string) error {
+	text, err := os.ReadFile(tap)
+	if err != nil {
+		return err
+	}
+	var c counts
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != "#" {
+			continue
+		}
+		n, _ := strconv.ParseFloat(f[2], 64) // other comments have no number
+		switch f[1] {
+		case "pass":
+			c.passed = int(n)
+		case "fail", "cancelled":
+			c.failed += int(n)
+		case "skipped", "todo":
+			c.skipped += int(n)
+		case "duration_ms":
+			c.seconds = n / 1000
+		}
+	}
+	if c.passed+c.failed == 0 {
+		c.failed = 1
+		fmt.Println(tap, "tells of no test")
+	}
+	return c.keep(name, file)
+}
+
+// keep prints and adds one line to the counts file.
+func (c counts) keep(name, file string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	line := fmt.Sprintf("%-12s %5d %3d %3d %7.1f\n", name, c.passed, c.failed, c.skipped, c.seconds)
+	if _, err := f.WriteString(line); err != nil {
+		return err
+	}
+	if c.failed > 0 {
+		return fmt.Errorf("%s: %d failed", name, c.failed)
+	}
+	return f.Close()
+}
+
+// sum prints all passes and the closing line.
+func sum(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	fmt.Println("pass         passed failed skipped seconds")
+	fmt.Print(string(text))
+	var all counts
+	for line := range strings.Lines(string(text)) {
+		var name string
+		var c counts
+		if _, err := fmt.Sscan(line, &name, &c.passed, &c.failed, &c.skipped, &c.seconds); err != nil {
+			return fmt.Errorf("%q: %w", line, err)
+		}
+		all.add(c)
+	}
+	fmt.Printf("in %.0f s\n%d passed, %d failed, %d skipped\n", all.seconds, all.passed, all.failed, all.skipped)
+	switch {
+	case all.failed > 0:
+		return fmt.Errorf("%d tests failed", all.failed)
+	case all.skipped > 0 && os.Getenv("CI") == "true":
+		return fmt.Errorf("%d tests skipped, and in CI a skip is a failure", all.skipped)
+	}
+	return nil
+}
