@@ -1,0 +1,172 @@
+package loop
+
+import (
+	"io"
+
+	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
+)
+
+// ending is what a Conn has from the moment that something ends it.
+type ending struct {
+	why      End
+	deadline int64 // Engine.millis at which the socket is closed whatever happens
+}
+
+// Close ends the Conn: what is queued goes first, then the close frame, then
+// the peer's answer is awaited, at most CloseTimeout for each half, and the
+// socket closed. The first Close wins. After it Queue says ErrClosed. Before
+// adoption it is remembered.
+func (c *Conn) Close(code uint16, reason string) {
+	s := c.shard
+	s.mu.Lock()
+	if c.is(flagClosing) {
+		s.mu.Unlock()
+		return
+	}
+	wake := s.ending(c, End{Code: code, Local: true}, c.frame(ws.OpClose, closeBody(code, reason), Control))
+	s.mu.Unlock()
+	if wake {
+		s.worker.wake(s.bit)
+	}
+}
+
+// ending books why c ends and queues its close frame as the last one.
+func (s *shard) ending(c *Conn, why End, last *Frame) (wake bool) {
+	c.set(flagClosing)
+	c.end = &ending{why: why, deadline: s.engine.deadline()}
+	if c.q == nil {
+		c.q = s.queue()
+	}
+	c.q.last = last
+	c.queued += int32(len(last.bytes))
+	if c.is(flagOpen) {
+		s.list(c)
+	}
+	return s.mark(c)
+}
+
+// list puts c where the sweeper looks for deadlines.
+func (s *shard) list(c *Conn) {
+	if !c.is(flagListed) {
+		c.set(flagListed)
+		s.closing = append(s.closing, c)
+	}
+}
+
+// fail ends c because of what its peer did: events are dropped, the close frame
+// goes next, and what still comes in is thrown away until the peer gives up.
+func (c *Conn) fail(code uint16, reason string, err error) {
+	s := c.shard
+	s.mu.Lock()
+	c.set(flagDeaf | flagFailed)
+	wake := false
+	if !c.is(flagClosing) {
+		s.dropEvents(c, dropClosed)
+		wake = s.ending(c, End{Code: code, Local: true, Err: err}, c.frame(ws.OpClose, closeBody(code, reason), Control))
+	}
+	s.mu.Unlock()
+	if wake {
+		s.worker.wake(s.bit)
+	}
+}
+
+// peerClosed takes the peer's close frame: it answers ours, or is echoed.
+func (c *Conn) peerClosed(code uint16) {
+	s := c.shard
+	s.mu.Lock()
+	c.set(flagPeer | flagDeaf)
+	s.dropEvents(c, dropClosed) // nobody reads them any more
+	wake, done := false, false
+	if c.is(flagClosing) {
+		done = c.is(flagSent)
+	} else {
+		wake = s.ending(c, End{Code: code}, c.frame(ws.OpClose, closeBody(code, ""), Control))
+	}
+	s.mu.Unlock()
+	if wake {
+		s.worker.wake(s.bit)
+	}
+	if done {
+		c.hangUp()
+	}
+}
+
+// hangUp closes the socket after a close handshake.
+func (c *Conn) hangUp() {
+	if c.overTLS() && c.backlog.Load() == 0 {
+		c.wire.closeNotify()
+	}
+	_ = c.nb.Close()
+}
+
+// kill closes the socket without a word, for the reason given unless something
+// else began the end; its Err is told in any case.
+func (c *Conn) kill(why End) {
+	s := c.shard
+	s.mu.Lock()
+	c.set(flagClosing | flagDeaf | flagKilled)
+	if c.end == nil {
+		c.end = &ending{why: why}
+	} else if c.end.why.Err == nil {
+		c.end.why.Err = why.Err
+	}
+	open := c.is(flagOpen)
+	s.mu.Unlock()
+	if open {
+		_ = c.nb.Close()
+	}
+}
+
+// shutdownWrite says to a peer that broke the protocol that nothing more comes,
+// while its own bytes are still drained: closing at once would reset the
+// connection and could destroy the close frame on its way.
+func (c *Conn) shutdownWrite() {
+	if c.overTLS() {
+		c.wire.closeNotify()
+	}
+	c.nb.Lock()
+	defer c.nb.Unlock()
+	if closed, _ := c.nb.IsClosed(); !closed {
+		_ = unix.Shutdown(c.nb.Hash(), unix.SHUT_WR) // Hash is the descriptor
+	}
+}
+
+// died is the one place where a Conn ends: the socket is closed, or will never
+// be adopted. Only the first call counts.
+func (c *Conn) died(err error) {
+	s := c.shard
+	s.mu.Lock()
+	if c.is(flagDead) {
+		s.mu.Unlock()
+		return
+	}
+	c.set(flagDead | flagClosing | flagDeaf)
+	why := End{Code: codeAbnormal, Err: err}
+	if c.end != nil {
+		why = c.end.why
+		if why.Err == nil && !c.is(flagPeer) {
+			why.Err = err
+		}
+	}
+	if why.Err == nil && why.Code == codeAbnormal {
+		why.Err = io.EOF
+	}
+	s.table.remove(c)
+	if !c.is(flagBusy) {
+		s.dropAll(c)
+	}
+	s.mu.Unlock()
+	c.engine().closed(c, why)
+}
+
+// Abandon ends a Conn that was made and will not be adopted: what waited is
+// discarded, and Closed told with err. After Adopt it does nothing.
+func (c *Conn) Abandon(err error) {
+	c.shard.mu.Lock()
+	adopted := c.is(flagAdopting)
+	c.shard.mu.Unlock()
+	if !adopted {
+		c.died(err)
+	}
+}

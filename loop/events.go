@@ -1,0 +1,176 @@
+package loop
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/lesismal/nbio"
+)
+
+// onData runs on a poller; data is lent.
+func (e *Engine) onData(nb *nbio.Conn, data []byte) {
+	c, ok := nb.Session().(*Conn)
+	if !ok {
+		return
+	}
+	c.lastByte.Store(e.now.Load())
+	e.pollers[nb.Hash()%len(e.pollers)].bytes.Add(uint64(len(data)))
+	if c.is(flagDeaf) {
+		return
+	}
+	defer c.rescue()
+	if c.overTLS() {
+		c.readTLS(data)
+		return
+	}
+	c.read(data)
+}
+
+// onClose runs on nbio's closing goroutine.
+func (e *Engine) onClose(nb *nbio.Conn, err error) {
+	if c, ok := nb.Session().(*Conn); ok {
+		c.died(err)
+	}
+}
+
+// onWritten runs under nbio's lock, on the worker or a poller: n bytes went to
+// the kernel.
+func (e *Engine) onWritten(nb *nbio.Conn, _ []byte, n int) {
+	c, ok := nb.Session().(*Conn)
+	if !ok || !c.sent(n) || !c.is(flagBlocked) {
+		return
+	}
+	s := c.shard
+	s.mu.Lock()
+	wake := false
+	if c.is(flagBlocked) {
+		c.unset(flagBlocked)
+		wake = s.mark(c)
+	}
+	s.mu.Unlock()
+	if wake {
+		s.worker.wake(s.bit)
+	}
+}
+
+// closed tells the handler the last word.
+func (e *Engine) closed(c *Conn, why End) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.panicked("closed", p)
+		}
+	}()
+	c.handler.Closed(c, why)
+}
+
+// rescue makes a panic in a callback cost one socket.
+func (c *Conn) rescue() {
+	if p := recover(); p != nil {
+		c.engine().panicked("message", p)
+		c.rd = nil
+		c.fail(codeInternal, "internal error", nil)
+	}
+}
+
+func (e *Engine) panicked(where string, p any) {
+	e.metrics.panics.Inc()
+	e.opts.Log.Error().Str("callback", where).Interface("panic", p).Stack().Msg("handler panicked")
+}
+
+// read parses plaintext.
+func (c *Conn) read(data []byte) {
+	r, err := c.engine().parser.feed(c.rd, data, c)
+	c.rd = r
+	if p, ok := err.(*ProtocolError); ok {
+		c.fail(p.Code, p.What, p)
+	}
+}
+
+var _ frameSink = (*Conn)(nil)
+
+// message hands a message to the handler, unless we are closing.
+func (c *Conn) message(op ws.OpCode, payload []byte) bool {
+	if c.is(flagClosing) {
+		return !c.is(flagDeaf) // the peer's close frame is still to come
+	}
+	c.engine().pollers[c.lane()].messages.Add(1)
+	c.handler.Message(c, op, payload)
+	return !c.is(flagDeaf)
+}
+
+// lane spreads counters; before adoption all use the first.
+func (c *Conn) lane() int {
+	if c.nb == nil {
+		return 0
+	}
+	return c.nb.Hash() % len(c.engine().pollers)
+}
+
+func (c *Conn) control(op ws.OpCode, payload []byte) bool {
+	switch op {
+	case ws.OpPing:
+		_ = c.Queue(c.frame(ws.OpPong, payload, Control)) // over budget or closing: not answered
+	case ws.OpPong:
+		c.pong(payload)
+	case ws.OpClose:
+		code, err := closeCode(payload)
+		if err != nil {
+			c.fail(err.Code, err.What, err)
+		} else {
+			c.peerClosed(code)
+		}
+		return false
+	}
+	return !c.is(flagDeaf)
+}
+
+// pong takes the round trip of our last ping; others are only a sign of life.
+func (c *Conn) pong(payload []byte) {
+	if len(payload) != 8 {
+		return
+	}
+	stamp := int64(binary.BigEndian.Uint64(payload))
+	d := time.Duration(time.Now().UnixNano() - stamp)
+	if uint32(stamp/int64(time.Second)) != c.pingAt.Load() || d < 0 {
+		return
+	}
+	c.rtt.Store(uint32(min(d/time.Microsecond, 1<<32-1)))
+	c.engine().metrics.rtt.Update(d.Seconds())
+}
+
+// closeCode reads a close frame's payload.
+func closeCode(p []byte) (uint16, *ProtocolError) {
+	if len(p) == 0 {
+		return codeNoStatus, nil
+	}
+	if len(p) == 1 {
+		return 0, errCloseBody
+	}
+	code := binary.BigEndian.Uint16(p)
+	switch {
+	case code >= 3000 && code <= 4999:
+	case code >= 1000 && code <= 1014 && code != 1004 && code != codeNoStatus && code != codeAbnormal:
+	default:
+		return 0, errCloseBody
+	}
+	var u utf8Stream
+	if !u.write(p[2:]) || !u.whole() {
+		return 0, errCloseText
+	}
+	return code, nil
+}
+
+// readTLS feeds records and parses what they hold.
+func (c *Conn) readTLS(records []byte) {
+	e := c.engine()
+	buf := e.plain.Get().(*[plainSize]byte)
+	defer e.plain.Put(buf)
+	err := c.wire.open(records, buf[:], func(plain []byte) bool {
+		c.read(plain)
+		return !c.is(flagDeaf)
+	})
+	if err != nil { // io.EOF after close_notify
+		c.kill(End{Code: codeAbnormal, Err: err})
+	}
+}
