@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Socket is all that this package needs of a connection.
@@ -64,6 +65,9 @@ type Opened struct {
 type Reasserted struct {
 	Verdict Verdict
 	Prev    *Lock // OK: a live lower lock that was overwritten; kill it, then Open with a fence
+	// Unconfirmed, of a Lost: nothing is known to outrank it, but somebody
+	// logged in while it was not fresh. It ends with 1013 instead of 4402.
+	Unconfirmed bool
 }
 
 // Locks keeps session locks in Redis; redisx implements it. All calls are
@@ -119,4 +123,12 @@ type Partitions interface {
 	Assert(ctx context.Context, n int) error
 	// Inc is the incarnation under which n was asserted, "" if none is.
 	Inc(n int) string
+}
+
+// TokenCache shares verified claims between pods; redisx implements it. hash is
+// the sha256 in hex that the key is named by. Errors are only counted: the
+// token is then decrypted.
+type TokenCache interface {
+	TokenGet(ctx context.Context, hash string) (claims []byte, ok bool, err error)
+	TokenSet(ctx context.Context, hash string, claims []byte, ttl time.Duration) error
 }

@@ -1,0 +1,61 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// admins are the admin sessions of this pod. They want the agents events of
+// all partitions, so their list is read by every partition's worker without a
+// lock and replaced as a whole. Lock order: shard, then mu.
+type admins[C Socket] struct {
+	live  atomic.Pointer[[]*Session[C]] // those that take events
+	count atomic.Int32                  // those in the index; changed under mu
+
+	mu sync.Mutex
+}
+
+// enter counts an admin session that is about to join.
+func (a *admins[C]) enter() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.count.Add(1)
+}
+
+// begin lets s take events.
+func (a *admins[C]) begin(s *Session[C]) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := *a.live.Load()
+	list := append(old[:len(old):len(old)], s)
+	a.live.Store(&list)
+}
+
+// leave takes s out; the last one takes the routes of all partitions along.
+func (a *admins[C]) leave(s *Session[C], routes Routes, partitions int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := *a.live.Load()
+	list := make([]*Session[C], 0, len(old))
+	for _, o := range old {
+		if o != s {
+			list = append(list, o)
+		}
+	}
+	a.live.Store(&list)
+	if a.count.Add(-1) > 0 {
+		return
+	}
+	for n := range partitions {
+		routes.Leave(n, AdminWant())
+	}
+}
+
+// unwant takes the route of n back when no admin is left.
+func (a *admins[C]) unwant(routes Routes, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.count.Load() == 0 {
+		routes.Leave(n, AdminWant())
+	}
+}

@@ -1,0 +1,266 @@
+package session
+
+import (
+	"fmt"
+	"time"
+)
+
+// Index knows what the sessions of this pod want. One shard per partition, so
+// that delivery, watermark, assert and sweep of a partition share one lock and
+// touch no other. Made by NewManager; goroutines: any, but only the worker of
+// partition n may call Deliver, Advance and SetWatermark for n.
+type Index[C Socket] struct {
+	shards []shard[C]
+	routes Routes
+	admins admins[C]
+}
+
+func newIndex[C Socket](partitions int, routes Routes) *Index[C] {
+	x := &Index[C]{shards: make([]shard[C], partitions), routes: routes}
+	x.admins.live.Store(new([]*Session[C]))
+	return x
+}
+
+// Partitions is how many there are.
+func (x *Index[C]) Partitions() int { return len(x.shards) }
+
+// Watermark is W of partition n: all of the stream up to it was handed over.
+func (x *Index[C]) Watermark(n int) uint64 {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.w
+}
+
+// SetWatermark starts n at w: at the start of a pod, and for a new stream id,
+// whose seqs are not comparable with those before. Sessions there begin anew
+// above w; the caller tells them of the gap.
+func (x *Index[C]) SetWatermark(n int, w uint64) {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.w = w
+	for _, a := range sh.agents {
+		for _, s := range a.members {
+			s.floor, s.last, s.mark = w, w, 0
+		}
+	}
+}
+
+// Len is how many sessions are Live or Replay.
+func (x *Index[C]) Len() int {
+	total := 0
+	for i := range x.shards {
+		sh := &x.shards[i]
+		sh.mu.Lock()
+		total += sh.live
+		sh.mu.Unlock()
+	}
+	return total
+}
+
+// Agents is how many (company, agent) pairs have a session or a login here.
+func (x *Index[C]) Agents() int {
+	total := 0
+	for i := range x.shards {
+		sh := &x.shards[i]
+		sh.mu.Lock()
+		total += len(sh.agents)
+		sh.mu.Unlock()
+	}
+	return total
+}
+
+// Snapshot appends all sessions of n that are in the index. What becomes of
+// them meanwhile is for Manager.Close to sort out, which is idempotent.
+func (x *Index[C]) Snapshot(n int, to []*Session[C]) []*Session[C] {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, a := range sh.agents {
+		to = append(to, a.members...)
+	}
+	return to
+}
+
+// Each calls f for every session of n in the index until it returns false,
+// with the shard's lock held: f must not block nor call back into session.
+func (x *Index[C]) Each(n int, f func(Info[C]) bool) {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, a := range sh.agents {
+		for _, s := range a.members {
+			if !f(s.info()) {
+				return
+			}
+		}
+	}
+}
+
+// Find returns the session of key in the index, nil if there is none.
+func (x *Index[C]) Find(key Key) *Session[C] {
+	sh := &x.shards[key.Partition(len(x.shards))]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.find(key)
+}
+
+// State is the state of s.
+func (x *Index[C]) State(s *Session[C]) State {
+	sh := &x.shards[s.part]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.state
+}
+
+// Info is a session at one moment.
+type Info[C Socket] struct {
+	Session *Session[C]
+	Key     Key
+	Epoch   uint64
+	State   State
+	Chat    string
+	Last    uint64 // highest seq queued
+	Floor   uint64
+	Since   time.Duration // boot clock
+	Expires uint32        // unix seconds, 0 never
+}
+
+func (s *Session[C]) info() Info[C] {
+	return Info[C]{s, s.Key(), s.epoch, s.state, s.chat, s.last, s.floor, time.Duration(s.opened) * time.Second, s.Expires()}
+}
+
+// Info returns what is known of s now.
+func (x *Index[C]) Info(s *Session[C]) Info[C] {
+	sh := &x.shards[s.part]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.info()
+}
+
+// Wants is what Redis should say this pod wants of partition n.
+func (x *Index[C]) Wants(n int) []Want {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	wants := make([]Want, 0, len(sh.agents)+len(sh.chats)+1)
+	for _, a := range sh.agents {
+		if len(a.members) > 0 && a.company != AdminCompany {
+			wants = append(wants, Want{Company: a.company, Agent: a.id})
+		}
+	}
+	for k := range sh.chats {
+		wants = append(wants, Want{Company: k.agent.company, Agent: k.agent.id, Chat: k.chat})
+	}
+	if x.admins.count.Load() > 0 {
+		wants = append(wants, AdminWant())
+	}
+	return wants
+}
+
+// Sessions are all locks this pod believes to hold in n: of members and of
+// logins whose epoch is known. fresh says which boot second of verification is
+// recent enough.
+func (x *Index[C]) Sessions(n int, fresh uint32) []Held {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	_, held := sh.held(fresh)
+	return held
+}
+
+func (sh *shard[C]) held(fresh uint32) (who []*Session[C], held []Held) {
+	add := func(s *Session[C]) {
+		who = append(who, s)
+		held = append(held, s.held(fresh))
+	}
+	for _, a := range sh.agents {
+		for _, s := range a.members {
+			add(s)
+		}
+	}
+	for _, l := range sh.logins {
+		if l.s.state == Opening && l.s.epoch > 0 {
+			add(l.s)
+		}
+	}
+	return who, held
+}
+
+func (s *Session[C]) held(fresh uint32) Held {
+	return Held{Key: s.Key(), Conn: s.conn, Epoch: s.epoch, Chat: s.chat, Fresh: s.verified >= fresh}
+}
+
+// leave queues edges to Redis; the shard's lock is held, so that their order
+// there is the order in the index.
+func (x *Index[C]) leave(n int, edges []Want) {
+	for _, w := range edges {
+		x.routes.Leave(n, w)
+	}
+}
+
+// unwant takes back what was joined outside the lock and is not wanted now.
+func (x *Index[C]) unwant(n int, joined []Want) {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, w := range joined {
+		if w.Company == AdminCompany {
+			x.admins.unwant(x.routes, n)
+		} else if !sh.wants(w) {
+			x.routes.Leave(n, w)
+		}
+	}
+}
+
+// Check looks for contradictions inside the index; for tests and /debug/check.
+func (x *Index[C]) Check() error {
+	for n := range x.shards {
+		if err := x.shards[n].check(n); err != nil {
+			return fmt.Errorf("partition %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func (sh *shard[C]) check(n int) error {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	live, chosen, refs := 0, 0, 0
+	for k, a := range sh.agents {
+		refs += a.refs
+		if a.refs < len(a.members) || a.refs == 0 {
+			return fmt.Errorf("agent %v has %d members but %d refs", k, len(a.members), a.refs)
+		}
+		if a.byUser != nil && len(a.byUser) != len(a.members) {
+			return fmt.Errorf("agent %v has %d members but %d users", k, len(a.members), len(a.byUser))
+		}
+		for i, s := range a.members {
+			if s.agent != a || int(s.slot) != i || int(s.part) != n || a.find(s.user) != s {
+				return fmt.Errorf("session %v is not where it should be", s.Key())
+			}
+			if s.state != Joining && s.state != Live && s.state != Replay {
+				return fmt.Errorf("session %v is in the index but %v", s.Key(), s.state)
+			}
+			if s.state != Joining {
+				live++
+			}
+			if s.chat == "" {
+				continue
+			}
+			chosen++
+			list := sh.chats[chatKey[C]{a, s.chat}]
+			if int(s.chatSlot) >= len(list) || list[s.chatSlot] != s {
+				return fmt.Errorf("session %v is not in its chat's list", s.Key())
+			}
+		}
+	}
+	for _, list := range sh.chats {
+		chosen -= len(list)
+	}
+	if chosen != 0 || live != sh.live {
+		return fmt.Errorf("%d too many chosen chats, %d live counted as %d", chosen, live, sh.live)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// chunk is how many locks one reassert carries; kills how many former owners
+// are asked at a time.
+const (
+	chunk = 512
+	kills = 32
+)
+
+// sweptPart is what the sweeps know of a partition.
+type sweptPart struct {
+	at   atomic.Int64  // boot clock at the start of the last whole sweep; 0: none
+	seen atomic.Uint64 // the partition's last epoch at that moment
+	mu   sync.Mutex    // one sweep or assert at a time
+}
+
+func (p *sweptPart) lastSeen() uint64 { return p.seen.Load() }
+
+// Swept is when all locks of n were last verified, as a time to subtract from
+// time.Now; zero: never. It is the start of that sweep, by a clock that counts
+// suspended time.
+func (m *Manager[C]) Swept(n int) time.Time {
+	at := m.parts[n].at.Load()
+	if at == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(at) - m.o.Now())
+}
+
+// Reassert writes all locks of n again, then all routes, under incarnation inc:
+// the heart of the server's assert(), and of the sweep. Sessions that were
+// outranked meanwhile are closed. ErrStale: inc has changed, begin anew with
+// the new one. Blocks for a few Redis round trips.
+func (m *Manager[C]) Reassert(ctx context.Context, n int, inc string) error {
+	p := &m.parts[n]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	began := max(1, m.o.Now())
+	now, seen, err := m.o.Renewer.Inc(ctx, n)
+	if err != nil {
+		return fmt.Errorf("read incarnation of partition %d: %w", n, err)
+	}
+	if now != inc {
+		return ErrStale
+	}
+	sh := &m.index.shards[n]
+	sh.mu.Lock()
+	who, held := sh.held(m.fresh())
+	sh.mu.Unlock()
+	for len(held) > 0 {
+		k := min(chunk, len(held))
+		if err := m.reassertChunk(ctx, n, inc, who[:k], held[:k], began); err != nil {
+			return err
+		}
+		who, held = who[k:], held[k:]
+	}
+	wants := m.index.Wants(n)
+	stale, err := m.o.Renewer.JoinAll(ctx, n, inc, wants)
+	m.index.unwant(n, wants) // what ended meanwhile left before we joined
+	if err != nil {
+		return fmt.Errorf("join routes of partition %d: %w", n, err)
+	}
+	if stale {
+		return ErrStale
+	}
+	p.seen.Store(seen)
+	p.at.Store(int64(began))
+	return nil
+}
+
+// lowered is a session whose lock overwrote a live lower one.
+type lowered[C Socket] struct {
+	s    *Session[C]
+	held Held
+	prev *Lock
+}
+
+func (m *Manager[C]) reassertChunk(ctx context.Context, n int, inc string, who []*Session[C], held []Held, began time.Duration) error {
+	answers, stale, err := m.o.Renewer.Reassert(ctx, n, inc, m.parts[n].lastSeen(), held)
+	if err != nil {
+		return fmt.Errorf("reassert locks of partition %d: %w", n, err)
+	}
+	if stale || len(answers) != len(held) {
+		return ErrStale
+	}
+	var over []lowered[C]
+	for i, a := range answers {
+		s := who[i]
+		switch {
+		case a.Verdict == Lost && a.Unconfirmed:
+			m.metrics.lockLost.Inc()
+			m.Close(s, ReasonLost, "")
+		case a.Verdict == Lost:
+			m.metrics.lockLost.Inc()
+			m.Close(s, ReasonReplaced, "")
+		case m.reasserted(s, held[i], inc, a.Prev, began):
+			over = append(over, lowered[C]{s, held[i], a.Prev})
+		}
+	}
+	return m.fenceAll(ctx, n, inc, over)
+}
+
+// reasserted notes an OK. A session that ended meanwhile may have got its lock
+// back by this, so it is released again. True: it overwrote a live lower lock
+// and must be fenced now; a login that is not in the index yet will do that
+// itself, with its open.
+func (m *Manager[C]) reasserted(s *Session[C], h Held, inc string, prev *Lock, began time.Duration) bool {
+	sh := m.shard(s)
+	sh.mu.Lock()
+	state := s.state
+	if state != Closing {
+		s.verified = max(s.verified, seconds(began))
+	}
+	if l := sh.loginOf(s); l != nil && state == Opening && prev != nil {
+		l.fence = true
+	}
+	if state != Closing && s.chat != h.Chat {
+		m.rejoin(s, inc) // a selection went past us: ours was the older one
+	}
+	sh.mu.Unlock()
+	if state == Closing {
+		m.o.Locks.Release(int(s.part), h.Key, h.Conn)
+		return false
+	}
+	return prev != nil && state != Opening
+}
+
+// rejoin writes the selected chat again; the lock is held. Whatever becomes of
+// it, the next sweep writes it too.
+func (m *Manager[C]) rejoin(s *Session[C], inc string) {
+	var w *Want
+	if s.chat != "" {
+		w = &Want{Company: s.agent.company, Agent: s.agent.id, Chat: s.chat}
+	}
+	_ = m.o.Routes.Join(int(s.part), inc, w, s.held(0), func(Verdict, error) {})
+}
+
+// fenceAll fences sessions whose lower rivals had their locks back before
+// them, then has the rivals' pods end them, so that those hear of it at once.
+func (m *Manager[C]) fenceAll(ctx context.Context, n int, inc string, over []lowered[C]) error {
+	for _, o := range over {
+		m.metrics.fences.Inc()
+		got, err := m.o.Locks.Open(ctx, n, inc, o.held, true)
+		switch {
+		case err != nil:
+			return fmt.Errorf("fence in partition %d: %w", n, err)
+		case got.Verdict == Lost && got.Higher:
+			m.metrics.lockLost.Inc()
+			m.Close(o.s, ReasonReplaced, "")
+		case got.Verdict != OK:
+			return ErrStale // gone again: from the start
+		}
+		m.leaveLate(o.held.Key, o.held.Chat)
+		if m.index.State(o.s) == Closing {
+			m.o.Locks.Release(n, o.held.Key, o.held.Conn)
+		}
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, kills)
+	for _, o := range over {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if o.prev.Owner == m.o.Owner {
+				return // one key has one session here: it ended long ago
+			}
+			m.o.Killer.Kill(ctx, o.prev.Owner, o.held.Key, o.held.Epoch, o.held.Conn)
+		})
+	}
+	wg.Wait()
+	return nil
+}

@@ -1,0 +1,195 @@
+package session
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ErrToken and ErrExpired are what Verify wraps: the first for anything that
+// is no valid token of this ring, the second for one that was.
+var (
+	ErrToken   = errors.New("invalid token")
+	ErrExpired = errors.New("token expired")
+)
+
+// Purpose keeps user and admin tokens apart; it is part of the AAD of tokens
+// with a kid.
+type Purpose string
+
+// Purposes.
+const (
+	PurposeUser  Purpose = "user"
+	PurposeAdmin Purpose = "admin"
+)
+
+// maxToken bounds what is decoded before anything is known about its sender.
+const maxToken = 8 << 10
+
+// Claims is what a token says. Users have Company, Agent and User; admins have
+// AdminID and may be limited by the three scope fields ("" or "*": any). The
+// lists below them are optional limits; empty means today's rights.
+type Claims struct {
+	Admin                bool
+	Company, Agent, User string
+
+	AdminID, CompanyRestriction        string
+	SubscribedCompany, SubscribedAgent string
+	Chats, Events                      []string // chat patterns; event kinds
+	ReadOnly                           bool
+	Role                               string // admins: viewer, operator
+	ExpiresAt                          time.Time
+	JTI                                string // id for revocation; tokens with a kid have one
+	KID                                string // key it was sealed with; empty for bare tokens
+}
+
+// Key is the session key these claims entitle to.
+func (c *Claims) Key() Key {
+	if c.Admin {
+		return AdminKey(c.AdminID)
+	}
+	return Key{c.Company, c.Agent, c.User}
+}
+
+// limits are the optional claims both plaintexts share.
+type limits struct {
+	Chats    []string `json:"chats,omitempty"`
+	Events   []string `json:"events,omitempty"`
+	ReadOnly bool     `json:"read_only,omitempty"`
+	Role     string   `json:"role,omitempty"`
+	JTI      string   `json:"jti,omitempty"`
+}
+
+type userPlain struct {
+	Company string `json:"company_id"`
+	Agent   string `json:"agent_id"`
+	User    string `json:"user_id"`
+	Expires string `json:"expires_at"`
+	limits
+}
+
+type adminPlain struct {
+	Admin             string `json:"admin_id"`
+	Restriction       string `json:"company_id_restriction,omitempty"`
+	SubscribedCompany string `json:"subscribed_company_id,omitempty"`
+	SubscribedAgent   string `json:"subscribed_agent_id,omitempty"`
+	Expires           string `json:"expires_at"`
+	limits
+}
+
+// plaintext encodes c as it is sealed.
+func (c *Claims) plaintext() ([]byte, error) {
+	expires := c.ExpiresAt.UTC().Format(time.RFC3339)
+	l := limits{c.Chats, c.Events, c.ReadOnly, c.Role, c.JTI}
+	if c.Admin {
+		return json.Marshal(adminPlain{c.AdminID, c.CompanyRestriction, c.SubscribedCompany, c.SubscribedAgent, expires, l})
+	}
+	return json.Marshal(userPlain{c.Company, c.Agent, c.User, expires, l})
+}
+
+// parseClaims decodes and checks a plaintext. Ids are checked here, so that no
+// token, whoever minted it, carries one that a subject or key would trip over.
+func parseClaims(purpose Purpose, plain []byte) (Claims, error) {
+	var c Claims
+	var expires string
+	var l limits
+	if purpose == PurposeAdmin {
+		var p adminPlain
+		if err := json.Unmarshal(plain, &p); err != nil {
+			return c, fmt.Errorf("decode claims: %w", err)
+		}
+		c = Claims{Admin: true, AdminID: p.Admin, CompanyRestriction: p.Restriction, SubscribedCompany: p.SubscribedCompany, SubscribedAgent: p.SubscribedAgent}
+		expires, l = p.Expires, p.limits
+	} else {
+		var p userPlain
+		if err := json.Unmarshal(plain, &p); err != nil {
+			return c, fmt.Errorf("decode claims: %w", err)
+		}
+		c = Claims{Company: p.Company, Agent: p.Agent, User: p.User}
+		expires, l = p.Expires, p.limits
+	}
+	c.Chats, c.Events, c.ReadOnly, c.Role, c.JTI = l.Chats, l.Events, l.ReadOnly, l.Role, l.JTI
+	var err error
+	if c.ExpiresAt, err = time.Parse(time.RFC3339, expires); err != nil {
+		return c, errors.New("expires_at must be RFC 3339")
+	}
+	return c, c.check()
+}
+
+func (c *Claims) check() error {
+	if c.Admin {
+		if err := CheckID("admin_id", c.AdminID); err != nil {
+			return err
+		}
+		for _, f := range [][2]string{
+			{"company_id_restriction", c.CompanyRestriction}, {"subscribed_company_id", c.SubscribedCompany}, {"subscribed_agent_id", c.SubscribedAgent},
+		} {
+			if f[1] == "" || f[1] == "*" {
+				continue
+			}
+			if err := CheckTenantID(f[0], f[1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := CheckTenantID("company_id", c.Company); err != nil {
+		return err
+	}
+	if err := CheckTenantID("agent_id", c.Agent); err != nil {
+		return err
+	}
+	return CheckID("user_id", c.User)
+}
+
+// splitToken takes a token apart: its kid, empty for a bare one, and the
+// sealed bytes. Strict, so that no two strings are the same token: no CR or
+// LF (which Go's decoder skips), no stray bits, padding whole or absent, and
+// none at all after a kid.
+func splitToken(token string) (kid string, sealed []byte, err error) {
+	if len(token) > maxToken {
+		return "", nil, errors.New("too long")
+	}
+	if strings.ContainsAny(token, "\r\n") {
+		return "", nil, errors.New("line break inside")
+	}
+	kid, body, ok := strings.Cut(token, ".")
+	if !ok {
+		kid, body = "", token
+	} else if !validKID(kid) {
+		return "", nil, errors.New("malformed kid")
+	}
+	enc := base64.RawURLEncoding
+	if kid == "" && strings.HasSuffix(body, "=") {
+		enc = base64.URLEncoding
+	}
+	sealed, err = enc.Strict().DecodeString(body)
+	if err != nil {
+		return "", nil, fmt.Errorf("decode base64url: %w", err)
+	}
+	return kid, sealed, nil
+}
+
+// joinToken is splitToken's inverse.
+func joinToken(kid string, sealed []byte) string {
+	if kid == "" {
+		return base64.URLEncoding.EncodeToString(sealed)
+	}
+	return kid + "." + base64.RawURLEncoding.EncodeToString(sealed)
+}
+
+func validKID(kid string) bool {
+	if kid == "" || len(kid) > 32 {
+		return false
+	}
+	for i := range len(kid) {
+		c := kid[i]
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
