@@ -1,0 +1,255 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// FanoutOptions is the fanout scenario: sessions of many agents over all pods,
+// events by schedule, each going to every session that wants it.
+type FanoutOptions struct {
+	Options
+	Sessions  int           `json:"sessions"`  // default 1500, spread evenly over agents and pods
+	Agents    int           `json:"agents"`    // (company, agent) pairs, default 50
+	Receivers int           `json:"receivers"` // sessions an agent; > 0: sets Agents
+	Companies int           `json:"companies"` // with the same agent names, default 2
+	Other     float64       `json:"other"`     // share of an agent's sessions on a second chat, default 1/3; < 0: none
+	Chats     int           `json:"chats"`     // weight of chats events; both weights 0: 1 to 1
+	Messages  int           `json:"messages"`  // weight of messages.<chat> events, of three chats a tenth to one nobody selected
+	Rate      float64       `json:"rate"`      // events a second, default 500
+	Burst     int           `json:"burst"`     // events due at the same instant, of one agent; default 1
+	Duration  time.Duration `json:"duration"`  // of the measured part, default 10 s
+	Warmup    time.Duration `json:"warmup"`    // before it, judged but not timed; default 1 s, < 0: none
+	Size      int           `json:"size"`      // bytes of a body, default 260
+
+	// During, if not nil, runs beside the measured part: the place for faults.
+	// The events go on until both have ended.
+	During func(ctx context.Context, st *Stage) error `json:"-"`
+}
+
+// Fanout runs the fanout scenario.
+func Fanout(ctx context.Context, o FanoutOptions) (*Report, error) {
+	orInt(&o.Sessions, 1500)
+	orInt(&o.Agents, 50)
+	if o.Receivers > 0 {
+		o.Agents = max(1, o.Sessions/o.Receivers)
+	}
+	orInt(&o.Companies, 2)
+	o.Companies = min(o.Companies, o.Agents)
+	orInt(&o.Burst, 1)
+	orFloat(&o.Rate, 500)
+	orDuration(&o.Duration, 10*time.Second)
+	if o.Other == 0 {
+		o.Other = 1.0 / 3
+	}
+	if o.Warmup == 0 {
+		o.Warmup = time.Second
+	}
+	if o.Chats <= 0 && o.Messages <= 0 {
+		o.Chats, o.Messages = 1, 1
+	}
+	return Run(ctx, o.Options, fanout{o})
+}
+
+type fanout struct{ FanoutOptions }
+
+// Topics of a page: 0 is chats, then the chats of the two groups of sessions,
+// then one that nobody selects.
+const (
+	topicMain = iota + 1
+	topicOther
+	topicNobody
+)
+
+// Name implements Scenario.
+func (fanout) Name() string { return "fanout" }
+
+// Run implements Scenario.
+func (s fanout) Run(ctx context.Context, st *Stage) error {
+	st.Want("junk==0,login_failures==0")
+	if s.During == nil { // faults may close sockets, and are told by gaps
+		st.Want("closed==0,gaps==0,unsure==0")
+	}
+	if err := st.OpenFeed(ctx, s.Size); err != nil {
+		return err
+	}
+	logins := s.population(st)
+	if _, err := st.Measure("login", func() error { return st.Login(ctx, logins, nil) }); err != nil {
+		return err
+	}
+	picks := s.picker(st.Book.Pages(), st.Rand("events"))
+	if n := int(s.Rate * s.Warmup.Seconds()); n > 0 {
+		if err := st.Feed.Play(ctx, Pacer{Start: time.Now(), Rate: s.Rate, Burst: s.Burst}, n, picks); err != nil {
+			return err
+		}
+		if err := st.Feed.Flush(ctx); err != nil {
+			return err
+		}
+		if _, err := st.Drain(ctx); err != nil {
+			return err
+		}
+		st.Fleet.delivery.Reset()
+		st.Fleet.deliveryRaw.Reset()
+	}
+	idle, err := s.idle(ctx, st)
+	if err != nil {
+		return err
+	}
+	before, err := st.Scraper.Read(ctx)
+	st.Report.fail(err)
+	frames, published := st.Fleet.Frames(), st.Book.Published()
+	use, err := st.Measure("deliver", func() error { return s.deliver(ctx, st, picks) })
+	s.figures(st, use, idle, st.Fleet.Frames()-frames, st.Book.Published()-published)
+	if err != nil {
+		return err
+	}
+	after, err := st.Scraper.Read(ctx)
+	st.Report.fail(err)
+	s.ledger(st, before, after, st.Fleet.Frames()-frames)
+	return nil
+}
+
+// population makes the pages and one login a session: each agent's sessions on
+// all pods in turn, a share of them, drawn by the seed, on the other chat.
+func (s fanout) population(st *Stage) []Login {
+	pages := make([]*Page, s.Agents)
+	for i := range pages {
+		company, agent := i%s.Companies, i/s.Companies
+		chat := func(n int) string { return fmt.Sprintf("62812%05d%d@s.whatsapp.net", agent, n) }
+		pages[i] = st.Book.Page(fmt.Sprintf("%s-c%d", st.Options.Company, company), fmt.Sprintf("agent%d", agent), chat(1), chat(2), chat(3))
+	}
+	perAgent := (s.Sessions + s.Agents - 1) / s.Agents
+	others := int(s.Other*float64(perAgent) + 0.5)
+	rng := st.Rand("population")
+	drawn := make([][]int, s.Agents)
+	for i := range drawn {
+		drawn[i] = rng.Perm(perAgent)
+	}
+	logins := make([]Login, s.Sessions)
+	for i := range logins {
+		page, nth := i%s.Agents, i/s.Agents
+		u := &User{Page: pages[page], Name: fmt.Sprintf("user%d", nth), Chat: topicMain}
+		if drawn[page][nth] < others {
+			u.Chat = topicOther
+		}
+		mode := ChatQuery
+		if nth/st.Doors()%2 == 1 {
+			mode = ChatSelect
+		}
+		logins[i] = Login{User: u, Door: nth % st.Doors(), Mode: mode}
+	}
+	return logins
+}
+
+// picker draws what event i is. Events of one burst go to one agent, so that
+// they wait together at its sockets.
+func (s fanout) picker(pages []*Page, rng *rand.Rand) func(i int) (*Page, uint16) {
+	var page *Page
+	return func(i int) (*Page, uint16) {
+		if i%s.Burst == 0 || page == nil {
+			page = pages[rng.IntN(len(pages))]
+		}
+		if rng.IntN(s.Chats+s.Messages) < s.Chats {
+			return page, 0
+		}
+		switch n := rng.IntN(20); {
+		case n < 9:
+			return page, topicMain
+		case n < 18:
+			return page, topicOther
+		default:
+			return page, topicNobody
+		}
+	}
+}
+
+// idle measures what the sessions cost while nothing is published.
+func (s fanout) idle(ctx context.Context, st *Stage) (Usage, error) {
+	if len(st.Options.PIDs) == 0 {
+		return Usage{}, nil
+	}
+	return st.Measure("idle", func() error { return Wait(ctx, time.Now().Add(2*time.Second)) })
+}
+
+// deliver plays the events, beside During, and waits until all is there.
+func (s fanout) deliver(ctx context.Context, st *Stage, picks func(int) (*Page, uint16)) error {
+	group, inner := errgroup.WithContext(ctx)
+	during := make(chan struct{})
+	group.Go(func() error {
+		defer close(during)
+		if s.During == nil {
+			return nil
+		}
+		if err := s.During(inner, st); err != nil {
+			return fmt.Errorf("during the events: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		pace, least := Pacer{Start: time.Now(), Rate: s.Rate, Burst: s.Burst}, int(s.Rate*s.Duration.Seconds())
+		for i := 0; ; i++ {
+			if i >= least {
+				select {
+				case <-during:
+					return nil
+				default:
+				}
+			}
+			if err := Wait(inner, pace.Due(i)); err != nil {
+				return err
+			}
+			page, topic := picks(i)
+			if err := st.Feed.Publish(inner, page, topic, pace.Due(i)); err != nil {
+				return err
+			}
+		}
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := st.Feed.Flush(ctx); err != nil {
+		return err
+	}
+	took, err := st.Drain(ctx)
+	st.Report.Add("drain", took.Seconds(), "s", "from the last ack until nothing was outstanding")
+	return err
+}
+
+func (s fanout) figures(st *Stage, u, idle Usage, copies, events int64) {
+	r := st.Report
+	seconds := s.Duration.Seconds()
+	r.Add("sessions", float64(st.Fleet.Open()), "", "open at the end")
+	r.Add("events", float64(events), "", "published in the measured part")
+	r.Add("deliveries", float64(copies), "", "event frames received in it")
+	r.Add("unsure", float64(st.Book.Unsure()), "", "events whose storing was not confirmed")
+	if events > 0 {
+		r.Add("fanout", float64(copies)/float64(events), "", "receivers an event")
+	}
+	r.Add("delivery_rate", float64(copies)/seconds, "1/s", "over the nominal duration")
+	if len(st.Options.PIDs) == 0 || copies == 0 {
+		return
+	}
+	r.Add("server_cpu_per_delivery", u.Server/float64(copies), "s", "all pids, all they did")
+	if idle.Seconds > 0 {
+		net := u.Server - idle.Server/idle.Seconds*u.Seconds
+		r.Add("server_cpu_per_delivery_net", net/float64(copies), "s", "without what they did while nothing was published")
+		r.Add("server_cpu_idle", idle.Server/idle.Seconds, "", "cores, all pids, nothing published")
+	}
+	r.Add("server_cpu_per_event", u.Server/float64(max(events, 1)), "s", "all pids")
+	r.Add("machine_busy", u.Machine, "", "share of all cores")
+}
+
+// ledger compares what the servers say they sent with what came.
+func (s fanout) ledger(st *Stage, before, after Series, copies int64) {
+	if len(after) == 0 {
+		return
+	}
+	st.Report.Server = before.Changes(after)
+	sent := after.Total(metricSent) - before.Total(metricSent)
+	st.Report.Add("ledger_sent", sent, "", metricSent+" of all pods, measured part")
+	st.Report.Add("ledger_difference", sent-float64(copies), "", "that, less the frames received")
+}

@@ -1,0 +1,152 @@
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/daisi/daisi-ws/loop"
+)
+
+// FleetOptions configures a Fleet; Doors and Mint are required.
+type FleetOptions struct {
+	Doors   []string    // host:port of public doors
+	TLS     *tls.Config // nil: ws
+	APIKey  string
+	Mint    func(company, agent, user string) (string, error)
+	Sources []netip.Addr // local addresses, taken in turn; none: the system's choice
+	Pollers int          // 0: one a core
+	Plant   Plant
+	Seed    uint64
+	Log     zerolog.Logger
+}
+
+// Fleet is many client sockets on one epoll engine: no goroutine per socket.
+// Login and CloseAll may be called while Run runs; the sockets end with it.
+type Fleet struct {
+	// Static after NewFleet.
+	opts   FleetOptions
+	engine *loop.Engine
+	plant  *planter
+
+	// Any goroutine.
+	next     atomic.Uint32 // source addresses and hints, in turn
+	open     atomic.Int64  // sockets that were ready and did not end
+	junk     atomic.Int64  // frames that could not be decoded
+	frames   [counterShards]counter
+	delivery Hist // from the due instant to the frame's handling
+	deliveryRaw,
+	login, loginRaw Hist
+
+	mu     sync.Mutex
+	closes map[string]int64 // ends not begun here, by close code
+	errors map[string]int64 // error frames by code
+}
+
+const (
+	counterShards = 8
+	codeConflict  = "SessionConflict"
+
+	// The server's pings show that it lives; pings of ours would double what an
+	// idle session costs it.
+	noPings = 240 * time.Hour
+	// maxMessage leaves room for the largest event a gateway takes.
+	maxMessage = 8 << 20
+)
+
+// counter has a cache line of its own.
+type counter struct {
+	n atomic.Int64
+	_ [56]byte
+}
+
+// NewFleet makes a Fleet; nothing runs before Run.
+func NewFleet(o FleetOptions) (*Fleet, error) {
+	if len(o.Doors) == 0 || o.Mint == nil {
+		return nil, fmt.Errorf("make fleet: %d doors and a way to mint tokens are needed", len(o.Doors))
+	}
+	engine, err := loop.New(loop.Options{
+		Client: true, Pollers: o.Pollers, MaxMessage: maxMessage,
+		PingInterval: noPings, PongTimeout: noPings, Log: o.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make fleet: %w", err)
+	}
+	return &Fleet{
+		opts: o, engine: engine, plant: newPlanter(o.Plant, newRand(o.Seed, "plant")),
+		closes: make(map[string]int64), errors: make(map[string]int64),
+	}, nil
+}
+
+// Run runs the engine until ctx ends; all sockets are closed then.
+func (f *Fleet) Run(ctx context.Context) error { return f.engine.Run(ctx) }
+
+// Open is how many sockets were ready and did not end.
+func (f *Fleet) Open() int { return int(f.open.Load()) }
+
+// Frames counts event frames from the wire, before faults are planted.
+func (f *Fleet) Frames() (n int64) {
+	for i := range f.frames {
+		n += f.frames[i].n.Load()
+	}
+	return n
+}
+
+// CloseAll says goodbye on all sockets and waits until they are gone, or ctx
+// ends.
+func (f *Fleet) CloseAll(ctx context.Context) error {
+	f.engine.Each(func(c *loop.Conn) { c.Close(1000, "") })
+	for f.engine.Len() > 0 {
+		if err := Wait(ctx, time.Now().Add(10*time.Millisecond)); err != nil {
+			return fmt.Errorf("close %d sockets: %w", f.engine.Len(), err)
+		}
+	}
+	return nil
+}
+
+// Closes counts ends that did not begin here, by close code.
+func (f *Fleet) Closes() map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make(map[string]int64, len(f.closes))
+	for k, v := range f.closes {
+		out[k] = v
+	}
+	return out
+}
+
+// source gives the next local address, nil for the system's choice.
+func (f *Fleet) source(n uint32) net.Addr {
+	if len(f.opts.Sources) == 0 {
+		return nil
+	}
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.opts.Sources[int(n)%len(f.opts.Sources)], 0))
+}
+
+func (f *Fleet) errorFrame(code string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.errors[code]++
+}
+
+// closed is told of every socket's end.
+func (f *Fleet) closed(_ *client, why loop.End, wasReady bool) {
+	if !wasReady {
+		return
+	}
+	f.open.Add(-1)
+	if why.Local {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closes[strconv.Itoa(int(why.Code))]++
+}

@@ -1,0 +1,148 @@
+package bench
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/daisi/daisi-ws/session"
+)
+
+// Options is what all scenarios share; each embeds it in its own. Zero values
+// mean the defaults given here. Secrets never reach a report.
+type Options struct {
+	Addrs    []string    `json:"addrs"` // public doors, host:port, one a pod; required but by Floor
+	TLS      *tls.Config `json:"-"`     // nil: ws, else wss
+	NATS     string      `json:"nats"`  // URL; required by scenarios that publish
+	Stream   string      `json:"stream"`
+	Prefix   string      `json:"prefix"`
+	Create   bool        `json:"create_stream"` // make the publisher's stream when it is missing
+	Internal []string    `json:"internal"`      // base URLs of the pods' internal ports, for /metrics
+	PIDs     []int       `json:"pids"`          // the server's processes, on this machine
+
+	APIKey   string                                                    `json:"-"`
+	TokenKey string                                                    `json:"-"` // user key ring, as DWS_AUTH_TOKEN_KEYS
+	Mint     func(company, agent, user string) (tok string, err error) `json:"-"` // instead of TokenKey
+
+	Sources      []netip.Addr  `json:"sources"`       // local addresses; default 127.0.0.1-8 for loopback doors, else the system's choice
+	Pollers      int           `json:"pollers"`       // of the client engine, default one a core
+	LoginWorkers int           `json:"login_workers"` // logins under way at once, default 32
+	LoginRate    float64       `json:"login_rate"`    // a second, by schedule; 0: as fast as the workers go
+	LoginTimeout time.Duration `json:"login_timeout"` // until `ready`, default 15 s
+	LoginRetries int           `json:"login_retries"` // after 429 and 503, default 5, < 0: none
+
+	Company   string        `json:"company"`    // company ids begin so; default bench-<run>, so that runs do not meet
+	DrainTime time.Duration `json:"drain_time"` // how long outstanding events are waited for, default 10 s
+	Quiet     time.Duration `json:"quiet"`      // and then for repeats, default 300 ms
+	Grace     time.Duration `json:"grace"`      // how late an old socket's close may be seen, default 20 ms
+	Settle    time.Duration `json:"settle"`     // between a ramp and the reading of memory, default 10 s
+	Seed      uint64        `json:"seed"`       // 0: from the clock; the report has it
+	Plant     Plant         `json:"plant"`      // faults planted into this client, to show that the oracle sees them
+
+	Thresholds string         `json:"thresholds"` // "lost==0,delivery.p99<5ms", beside the scenario's own
+	Progress   func(Sample)   `json:"-"`          // called once a second
+	Log        zerolog.Logger `json:"-"`
+}
+
+// Plant are faults that the client commits itself.
+type Plant struct {
+	Drop   int `json:"drop"`   // event frames thrown away
+	Double int `json:"double"` // event frames taken twice
+}
+
+func (o Options) withDefaults() (Options, error) {
+	orString(&o.Stream, "wa_stream")
+	orString(&o.Prefix, "websocket")
+	orInt(&o.Pollers, runtime.GOMAXPROCS(0))
+	orInt(&o.LoginWorkers, 32)
+	orDuration(&o.LoginTimeout, 15*time.Second)
+	orDuration(&o.DrainTime, 10*time.Second)
+	orDuration(&o.Quiet, 300*time.Millisecond)
+	orDuration(&o.Grace, 20*time.Millisecond)
+	orDuration(&o.Settle, 10*time.Second)
+	switch {
+	case o.LoginRetries == 0:
+		o.LoginRetries = 5
+	case o.LoginRetries < 0:
+		o.LoginRetries = 0
+	}
+	if o.Seed == 0 {
+		o.Seed = uint64(time.Now().UnixNano())
+	}
+	if _, err := parseThresholds(o.Thresholds); err != nil {
+		return o, err
+	}
+	for _, a := range o.Addrs {
+		host, _, err := net.SplitHostPort(a)
+		if err != nil {
+			return o, fmt.Errorf("read address %q: %w", a, err)
+		}
+		if ip, err := netip.ParseAddr(host); o.Sources == nil && (host == "localhost" || err == nil && ip.IsLoopback() && ip.Is4()) {
+			o.Sources = loopbacks()
+		}
+	}
+	if o.Mint == nil && len(o.Addrs) > 0 {
+		mint, err := minter(o.TokenKey)
+		if err != nil {
+			return o, err
+		}
+		o.Mint = mint
+	}
+	return o, nil
+}
+
+// tokenLife is how long a token of ours lives: longer than any run.
+const tokenLife = 7 * 24 * time.Hour
+
+// minter mints locally with the user key ring.
+func minter(spec string) (func(company, agent, user string) (string, error), error) {
+	if spec == "" {
+		return nil, errors.New("no user key ring to mint tokens with (-token-key)")
+	}
+	ring, err := session.ParseKeyRing(session.PurposeUser, spec, true)
+	if err != nil {
+		return nil, fmt.Errorf("read token keys: %w", err)
+	}
+	return func(company, agent, user string) (string, error) {
+		return ring.Mint(session.Claims{Company: company, Agent: agent, User: user, ExpiresAt: time.Now().Add(tokenLife)})
+	}, nil
+}
+
+// loopbacks are eight source addresses: each has its own range of ports.
+func loopbacks() []netip.Addr {
+	list := make([]netip.Addr, 8)
+	for i := range list {
+		list[i] = netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 1)})
+	}
+	return list
+}
+
+func orString(s *string, def string) {
+	if *s == "" {
+		*s = def
+	}
+}
+
+func orInt(n *int, def int) {
+	if *n <= 0 {
+		*n = def
+	}
+}
+
+func orDuration(d *time.Duration, def time.Duration) {
+	if *d <= 0 {
+		*d = def
+	}
+}
+
+func orFloat(f *float64, def float64) {
+	if *f <= 0 {
+		*f = def
+	}
+}

@@ -1,0 +1,132 @@
+package bench
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Oracle compares what sockets were given with the Book. One a run; its Watches
+// are fed by the pollers, its Verdict is asked for once they are quiet.
+type Oracle struct {
+	// Static after NewOracle.
+	book  *Book
+	grace time.Duration
+
+	// Any goroutine.
+	received, foreign, gaps, takeovers, overlaps atomic.Int64
+	counts                                       [breaches]atomic.Int64
+	overlap                                      Hist // how long after the newcomer's ready the old socket's close was seen
+
+	mu       sync.Mutex
+	watches  []*Watch
+	findings []Finding
+}
+
+// NewOracle judges by book. grace is how long after a newcomer's ready the close
+// of the old socket may be SEEN here: two sockets are read by different
+// goroutines, so what the server did in order can be seen out of order by as
+// much as this process was late. Events are judged without it.
+func NewOracle(book *Book, grace time.Duration) *Oracle {
+	return &Oracle{book: book, grace: grace}
+}
+
+// User is a key (company, agent, user): at most one of its sockets may live.
+type User struct {
+	// Static.
+	Page *Page
+	Name string
+	Chat uint16 // topic of the chat to select, 0: none
+
+	mu     sync.Mutex
+	newest *Watch // the socket with the highest epoch that was ready
+}
+
+// Watch makes the record of one socket of u, at the door with this name; call
+// it before the socket is dialled.
+func (o *Oracle) Watch(u *User, pod string) *Watch {
+	w := &Watch{oracle: o, user: u, pod: pod}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.watches = append(o.watches, w)
+	return w
+}
+
+// breach counts b and, while there is room, keeps what is known of it.
+func (o *Oracle) breach(b Breach, f Finding) {
+	o.counts[b].Add(1)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.findings) < MaxFindings {
+		f.Breach, f.At = b.String(), time.Now()
+		o.findings = append(o.findings, f)
+	}
+}
+
+// Breached counts the breaches seen so far; losses are known only at the end.
+func (o *Oracle) Breached() (n int64) {
+	for i := range o.counts {
+		n += o.counts[i].Load()
+	}
+	return n
+}
+
+// Received counts the event frames of this run so far.
+func (o *Oracle) Received() int64 { return o.received.Load() }
+
+func (o *Oracle) all() []*Watch {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.watches[:len(o.watches):len(o.watches)]
+}
+
+// Outstanding counts copies owed to open sockets that have not come yet.
+func (o *Oracle) Outstanding() (n int64) {
+	for _, w := range o.all() {
+		n += w.settle(false).lost
+	}
+	return n
+}
+
+// Overlap is the distribution of Overlaps.
+func (o *Oracle) Overlap() (Latency, error) { return o.overlap.Summary() }
+
+// Verdict counts all there is. Call it when nothing more is to come: what is
+// outstanding then is lost.
+func (o *Oracle) Verdict() Verdict {
+	v := Verdict{
+		Published: o.book.Published(), Unsure: o.book.Unsure(),
+		Received: o.received.Load(), Foreign: o.foreign.Load(), Gaps: o.gaps.Load(),
+		Takeovers: o.takeovers.Load(), Breaches: make(map[string]int64, breaches),
+	}
+	var lost, undead int64
+	var late []Finding
+	for _, w := range o.all() {
+		s := w.settle(len(late) < MaxFindings)
+		if s.ready {
+			v.Sessions++
+		}
+		v.Expected += s.expected
+		v.Told += s.told
+		v.Met += s.expected - s.told - s.lost
+		lost += s.lost
+		late = append(late, s.findings...)
+		if w.undead() {
+			undead++
+			f := w.finding(Mark{}, 0, "never closed although a newer socket of its key was ready")
+			f.Breach, f.At = TwoOwners.String(), time.Now()
+			late = append(late, f)
+		}
+	}
+	for b := range breaches {
+		v.Breaches[b.String()] = o.counts[b].Load()
+	}
+	v.Breaches[Lost.String()] += lost
+	v.Breaches[TwoOwners.String()] += undead
+	v.Overlaps = o.overlaps.Load()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v.Findings = append(append(v.Findings, o.findings...), late...)
+	v.Findings = v.Findings[:min(len(v.Findings), MaxFindings)]
+	return v
+}

@@ -1,0 +1,134 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// TakeoverOptions is the takeover scenario: every user logs in on the first
+// pod, again on the second, and again on the second; then one event a user.
+type TakeoverOptions struct {
+	Options
+	Users  int `json:"users"`  // default 1000
+	Agents int `json:"agents"` // (company, agent) pairs, default one for 10 users
+
+	// Rate of logins a second in each round, by schedule; default 200. The
+	// common LoginRate is not used.
+	Rate float64 `json:"rate"`
+}
+
+// Takeover runs the takeover scenario.
+func Takeover(ctx context.Context, o TakeoverOptions) (*Report, error) {
+	orInt(&o.Users, 1000)
+	orInt(&o.Agents, (o.Users+9)/10)
+	orFloat(&o.Rate, 200)
+	return Run(ctx, o.Options, takeover{o})
+}
+
+type takeover struct{ TakeoverOptions }
+
+// closeReplaced is the code by which the older socket of a key ends.
+const closeReplaced = "4402"
+
+// Name implements Scenario.
+func (takeover) Name() string { return "takeover" }
+
+// Run implements Scenario.
+func (s takeover) Run(ctx context.Context, st *Stage) error {
+	st.expected = closeReplaced
+	st.Options.LoginRate = s.Rate
+	st.Want("closed==0,junk==0,login_failures==0,unreplaced==0,strays==0,overlaps==0")
+	if err := st.OpenFeed(ctx, 0); err != nil {
+		return err
+	}
+	users := s.population(st)
+	second := min(1, st.Doors()-1)
+	rounds := []struct {
+		name string
+		door int
+		mode ChatMode
+	}{
+		// The chat is selected once: later sessions of the key get it back.
+		{"first", 0, ChatQuery}, {"takeover", second, ChatRestored}, {"takeover_same_pod", second, ChatRestored},
+	}
+	for n, round := range rounds {
+		logins := make([]Login, len(users))
+		for i, u := range users {
+			logins[i] = Login{User: u, Door: round.door, Mode: round.mode}
+		}
+		var took Hist
+		_, err := st.Measure(round.name, func() error {
+			if err := st.Login(ctx, logins, func(i int, d time.Duration) { took.Record(uint32(i), d) }); err != nil {
+				return err
+			}
+			return s.replaced(ctx, st, int64(n*len(users)))
+		})
+		st.AddLatency(round.name, &took)
+		if err != nil {
+			return err
+		}
+	}
+	frames := st.Fleet.Frames()
+	if err := s.events(ctx, st, users); err != nil {
+		return err
+	}
+	s.figures(st, int64(len(users)), st.Fleet.Frames()-frames)
+	return nil
+}
+
+// population gives each user a chat of its own, so that an event can be sent to
+// that user alone.
+func (s takeover) population(st *Stage) []*User {
+	users := make([]*User, s.Users)
+	perAgent := (s.Users + s.Agents - 1) / s.Agents
+	var page *Page
+	for i := range users {
+		if i%perAgent == 0 {
+			chats := make([]string, perAgent)
+			for c := range chats {
+				chats[c] = fmt.Sprintf("62812%05d.%d@s.whatsapp.net", i, c)
+			}
+			page = st.Book.Page(st.Options.Company, fmt.Sprintf("agent%d", i/perAgent), chats...)
+		}
+		users[i] = &User{Page: page, Name: fmt.Sprintf("user%d", i), Chat: uint16(i%perAgent + 1)}
+	}
+	return users
+}
+
+// replaced waits, at most DrainTime, until as many sockets have ended as were
+// replaced so far.
+func (s takeover) replaced(ctx context.Context, st *Stage, want int64) error {
+	limit := time.Now().Add(st.Options.DrainTime)
+	for time.Now().Before(limit) && st.Fleet.Closes()[closeReplaced] < want {
+		if err := Wait(ctx, time.Now().Add(5*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// events publishes one event a user and waits until all is there.
+func (s takeover) events(ctx context.Context, st *Stage, users []*User) error {
+	err := st.Feed.Play(ctx, Pacer{Start: time.Now(), Rate: 500}, len(users), func(i int) (*Page, uint16) {
+		return users[i].Page, users[i].Chat
+	})
+	if err != nil {
+		return err
+	}
+	if err := st.Feed.Flush(ctx); err != nil {
+		return err
+	}
+	_, err = st.Drain(ctx)
+	return err
+}
+
+func (s takeover) figures(st *Stage, users, frames int64) {
+	r := st.Report
+	replaced := st.Fleet.Closes()[closeReplaced]
+	r.Add("replaced", float64(replaced), "", "sockets that saw close 4402")
+	r.Add("unreplaced", float64(2*users-replaced), "", "older sockets that did not")
+	r.Add("strays", float64(frames-users), "", "event frames beyond, or short of, one a user")
+	v := st.Oracle.Verdict()
+	r.Add("overlaps", float64(v.Overlaps), "", "of the older sockets: told only after the newcomer's ready was seen")
+}

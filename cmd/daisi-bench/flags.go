@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"github.com/daisi/daisi-ws/bench"
+)
+
+// command is one scenario: flags registers what it adds to the common ones and
+// returns what runs it.
+type command struct {
+	name, about string
+	flags       func(*flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error)
+}
+
+var commands = []command{
+	{"connect", "sessions come at a pace and stay: bytes, CPU a login, idle CPU", connectFlags},
+	{"fanout", "events to many sessions on all pods: latency, CPU a delivery, every promise of delivery", fanoutFlags},
+	{"takeover", "users log in again elsewhere: one socket a key, time of the takeover", takeoverFlags},
+	{"floor", "what the kernel alone asks for a frame: bare send(), one and ten joined", floorFlags},
+}
+
+func connectFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
+	o := new(bench.ConnectOptions)
+	fs.IntVar(&o.Sessions, "sessions", 1000, "sessions to open")
+	fs.IntVar(&o.Agents, "agents", 0, "(company, agent) pairs; 0: one for 30 sessions")
+	fs.DurationVar(&o.Hold, "hold", 0, "how long idle CPU is measured; 0: 10s")
+	fs.BoolVar(&o.Chat, "chat", false, "each session selects a chat at connect")
+	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
+		o.Options = base
+		return bench.Connect(ctx, *o)
+	}
+}
+
+func fanoutFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
+	o := new(bench.FanoutOptions)
+	fs.IntVar(&o.Sessions, "sessions", 1500, "sessions, spread over agents and pods")
+	fs.IntVar(&o.Agents, "agents", 50, "(company, agent) pairs")
+	fs.IntVar(&o.Receivers, "receivers", 0, "sessions an agent; > 0 sets -agents")
+	fs.IntVar(&o.Companies, "companies", 2, "companies, with the same agent names")
+	fs.Float64Var(&o.Other, "other", 0, "share of an agent's sessions on another chat; 0: 1/3, < 0: none")
+	fs.IntVar(&o.Chats, "chats", 1, "weight of chats events")
+	fs.IntVar(&o.Messages, "messages", 1, "weight of messages.<chat> events")
+	fs.Float64Var(&o.Rate, "rate", 500, "events a second")
+	fs.IntVar(&o.Burst, "burst", 1, "events of one agent due at the same instant")
+	fs.DurationVar(&o.Duration, "duration", 0, "of the measured part; 0: 10s")
+	fs.DurationVar(&o.Warmup, "warmup", 0, "before it, judged but not timed; 0: 1s, < 0: none")
+	fs.IntVar(&o.Size, "size", 260, "bytes of an event's body")
+	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
+		o.Options = base
+		return bench.Fanout(ctx, *o)
+	}
+}
+
+func takeoverFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
+	o := new(bench.TakeoverOptions)
+	fs.IntVar(&o.Users, "users", 1000, "users, each of whom logs in three times")
+	fs.IntVar(&o.Agents, "agents", 0, "(company, agent) pairs; 0: one for 10 users")
+	fs.Float64Var(&o.Rate, "rate", 200, "logins a second")
+	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
+		o.Options = base
+		return bench.Takeover(ctx, *o)
+	}
+}
+
+func floorFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
+	o := new(bench.FloorOptions)
+	sizes := fs.String("sizes", "260,420", "bytes of a frame")
+	fs.IntVar(&o.Sockets, "sockets", 5000, "sockets")
+	fs.IntVar(&o.Repeats, "repeats", 4, "repetitions, of which the best counts")
+	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find own program: %w", err)
+		}
+		o.Options, o.Reader = base, []string{self, readerCommand}
+		if o.Sizes, err = ints(*sizes); err != nil {
+			return nil, fmt.Errorf("read -sizes: %w", err)
+		}
+		return bench.Floor(ctx, *o)
+	}
+}
+
+// common are the flags of all scenarios that do not go into Options as they
+// are.
+type common struct {
+	base                              bench.Options
+	addr, internal, pids, sources, ca string
+	apiKeyFile, tokenKeyFile, plant   string
+	insecure, wss, quiet              bool
+	json                              string
+}
+
+func commonFlags(fs *flag.FlagSet) *common {
+	f := new(common)
+	b := &f.base
+	fs.StringVar(&f.addr, "addr", "127.0.0.1:8080", "public doors, host:port, one a pod, comma separated")
+	fs.StringVar(&b.NATS, "nats", "nats://127.0.0.1:4222", "URL of NATS, to publish events")
+	fs.StringVar(&b.Stream, "stream", "", "the publisher's stream; empty: wa_stream")
+	fs.BoolVar(&b.Create, "create-stream", false, "make that stream when it is missing")
+	fs.StringVar(&f.internal, "internal", "", "base URLs of internal ports, http://host:port, comma separated: their metrics go into the report")
+	fs.StringVar(&f.pids, "pid", "", "the server's processes on this machine, comma separated")
+	fs.StringVar(&b.APIKey, "api-key", "", "API key of the public door")
+	fs.StringVar(&f.apiKeyFile, "api-key-file", "", "the same from a file")
+	fs.StringVar(&b.TokenKey, "token-key", "", "user token keys, as DWS_AUTH_TOKEN_KEYS; tokens are minted here")
+	fs.StringVar(&f.tokenKeyFile, "token-key-file", "", "the same from a file")
+	fs.BoolVar(&f.wss, "wss", false, "doors speak wss; so does -tls-ca or -insecure")
+	fs.StringVar(&f.ca, "tls-ca", "", "PEM file of the authority to trust")
+	fs.BoolVar(&f.insecure, "insecure", false, "do not verify the door's certificate")
+	fs.StringVar(&f.sources, "source", "", "local addresses, comma separated; empty: 127.0.0.1-8 for loopback doors")
+	fs.IntVar(&b.LoginWorkers, "login-workers", 32, "logins under way at once")
+	fs.Float64Var(&b.LoginRate, "login-rate", 0, "logins a second, by schedule; 0: as fast as the workers go")
+	fs.DurationVar(&b.LoginTimeout, "login-timeout", 0, "until `ready`; 0: 15s")
+	fs.IntVar(&b.LoginRetries, "login-retries", 5, "after 429 and 503; < 0: none")
+	fs.DurationVar(&b.DrainTime, "drain", 0, "how long outstanding events are awaited; 0: 10s")
+	fs.DurationVar(&b.Grace, "grace", 0, "how late an old socket's close may be seen; 0: 20ms")
+	fs.DurationVar(&b.Settle, "settle", 0, "between the ramp and the reading of memory; 0: 10s")
+	fs.StringVar(&b.Company, "company", "", "company ids begin so; empty: bench-<run>")
+	fs.Uint64Var(&b.Seed, "seed", 0, "of all that is drawn; 0: from the clock")
+	fs.StringVar(&b.Thresholds, "thresholds", "", "such as lost==0,delivery.p99<5ms,rss_per_session<1.3KiB")
+	fs.StringVar(&f.plant, "plant", "", "faults committed by this client, such as drop=1,double=1")
+	fs.StringVar(&f.json, "json", "", "file for the report as JSON")
+	fs.BoolVar(&f.quiet, "quiet", false, "no line of progress a second")
+	return f
+}
+
+// options turns flags into Options; log gets the progress.
+func (f *common) options(log io.Writer) (o bench.Options, err error) {
+	o = f.base
+	o.Addrs, o.Internal, o.Log = words(f.addr), words(f.internal), zerolog.Nop()
+	if o.PIDs, err = ints(f.pids); err != nil {
+		return o, fmt.Errorf("read -pid: %w", err)
+	}
+	if err := fromFile(&o.APIKey, f.apiKeyFile); err != nil {
+		return o, err
+	}
+	if err := fromFile(&o.TokenKey, f.tokenKeyFile); err != nil {
+		return o, err
+	}
+	if o.TLS, err = f.tls(); err != nil {
+		return o, err
+	}
+	for _, s := range words(f.sources) {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return o, fmt.Errorf("read -source: %w", err)
+		}
+		o.Sources = append(o.Sources, a)
+	}
+	if o.Plant, err = plant(f.plant); err != nil {
+		return o, err
+	}
+	if !f.quiet {
+		o.Progress = func(s bench.Sample) {
+			fmt.Fprintf(log, "%4.0f s  sessions %d  published %d  received %d  breaches %d\n", s.At, s.Sessions, s.Published, s.Received, s.Breaches)
+		}
+	}
+	return o, nil
+}
+
+func (f *common) tls() (*tls.Config, error) {
+	if f.ca == "" && !f.insecure && !f.wss {
+		return nil, nil
+	}
+	c := &tls.Config{InsecureSkipVerify: f.insecure} //nolint:gosec // asked for by name, for test certificates
+	if f.ca != "" {
+		pem, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("read -tls-ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("read -tls-ca: no certificate in it")
+		}
+	}
+	return c, nil
+}
+
+// fromFile reads a secret, without its last newline, unless name is empty.
+func fromFile(secret *string, name string) error {
+	if name == "" {
+		return nil
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("read secret: %w", err)
+	}
+	*secret = strings.TrimRight(string(b), "\r\n")
+	return nil
+}
+
+func plant(s string) (p bench.Plant, err error) {
+	for _, w := range words(s) {
+		name, value, _ := strings.Cut(w, "=")
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 {
+			return p, fmt.Errorf("read -plant %q: want drop=N or double=N", w)
+		}
+		switch name {
+		case "drop":
+			p.Drop = n
+		case "double":
+			p.Double = n
+		default:
+			return p, fmt.Errorf("read -plant %q: unknown fault, want drop or double", w)
+		}
+	}
+	return p, nil
+}
+
+func words(s string) (list []string) {
+	for _, w := range strings.Split(s, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+func ints(s string) (list []int, err error) {
+	for _, w := range words(s) {
+		n, err := strconv.Atoi(w)
+		if err != nil || n <= 0 {
+			return nil, fmt.Errorf("%q is no positive number", w)
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}

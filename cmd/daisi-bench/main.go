@@ -1,0 +1,104 @@
+// Command daisi-bench loads a gateway, proves that what arrived was right, and
+// says what it cost. See package bench.
+//
+// Exit codes: 0 pass, 1 error, 2 threshold missed, 3 promise broken, 4 the
+// generator was the bottleneck.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/daisi/daisi-ws/bench"
+	"github.com/daisi/daisi-ws/loop"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "daisi-bench:", err)
+	}
+	os.Exit(int(code))
+}
+
+// readerCommand is how the floor scenario starts its second process.
+const readerCommand = "floor-reader"
+
+func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, error) {
+	loop.SetProcessDefaults()
+	if len(args) == 3 && args[0] == readerCommand {
+		return bench.ExitError, reader(args[1], args[2])
+	}
+	if len(args) == 0 || args[0] == "-h" || args[0] == "help" || args[0] == "-help" || args[0] == "--help" {
+		usage(out)
+		return bench.ExitPass, nil
+	}
+	for _, c := range commands {
+		if c.name != args[0] {
+			continue
+		}
+		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		fs.SetOutput(log)
+		f := commonFlags(fs)
+		start := c.flags(fs)
+		if err := fs.Parse(args[1:]); err != nil {
+			return bench.ExitError, err
+		}
+		if fs.NArg() > 0 {
+			return bench.ExitError, fmt.Errorf("%s takes no argument %q", c.name, fs.Arg(0))
+		}
+		o, err := f.options(log)
+		if err != nil {
+			return bench.ExitError, err
+		}
+		report, err := start(ctx, o)
+		return tell(report, err, f.json, out)
+	}
+	usage(log)
+	return bench.ExitError, fmt.Errorf("unknown scenario %q", args[0])
+}
+
+// tell prints the report, writes the file, and gives the exit code.
+func tell(r *bench.Report, err error, file string, out io.Writer) (bench.Exit, error) {
+	if r == nil {
+		return bench.ExitError, err
+	}
+	failed := r.WriteTable(out)
+	if file != "" {
+		failed = errors.Join(failed, r.WriteFile(file))
+	}
+	if failed != nil {
+		return bench.ExitError, failed
+	}
+	return r.Exit, nil // err is in the report, and was printed with it
+}
+
+func reader(port, sockets string) error {
+	p, err := strconv.Atoi(port)
+	if err != nil {
+		return fmt.Errorf("read port: %w", err)
+	}
+	n, err := strconv.Atoi(sockets)
+	if err != nil {
+		return fmt.Errorf("read number of sockets: %w", err)
+	}
+	return bench.FloorReader(p, n)
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "usage: daisi-bench <scenario> [flags]\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.about)
+	}
+	fmt.Fprint(w, "\ndaisi-bench <scenario> -h lists its flags.\n"+
+		"exit codes: 0 pass, 1 error, 2 threshold missed, 3 promise broken, 4 the generator was the bottleneck\n")
+}
