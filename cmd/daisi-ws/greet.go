@@ -17,22 +17,30 @@ import (
 	"github.com/daisi/daisi-ws/server"
 )
 
+// started is what greet needs of a gateway.
+type started interface {
+	Ready() <-chan struct{}
+	PublicAddr() string
+}
+
 // greet waits until the gateway is ready and prints what a developer does
 // next, made through its own public door.
-func greet(ctx context.Context, w io.Writer, o server.Options, log zerolog.Logger) {
+func greet(ctx context.Context, w io.Writer, g started, o server.Options, log zerolog.Logger) {
+	select {
+	case <-ctx.Done():
+		return // it is ending; Run says why
+	case <-g.Ready():
+	}
 	client := &http.Client{
 		Timeout: 5 * time.Second,
 		// Our own port on our own machine, under a name the certificate need not have.
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true},
 	}
-	if err := awaitReady(ctx, client, local(o.Internal.Addr)); err != nil {
-		return // it is ending; Run says why
-	}
 	page, socket, flag := "http://", "ws://", ""
 	if o.TLS.On() {
 		page, socket, flag = "https://", "wss://", "-insecure "
 	}
-	addr := local(o.HTTP.Addr)
+	addr := local(g.PublicAddr())
 	t, err := askToken(ctx, client, page+addr, o.Auth.MintKey)
 	if err != nil {
 		log.Error().Err(err).Msg("make a token for development")
@@ -49,33 +57,6 @@ then publish:
 ./bin/daisi-ws publish -nats %s websocket.acme.agent1.chats '{"hello":"world"}'
 
 `, page, addr, flag, socket, addr, query.Encode(), o.NATS.URL)
-}
-
-func awaitReady(ctx context.Context, client *http.Client, addr string) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if resp, err := get(ctx, client, "http://"+addr+"/readyz"); err == nil && resp == http.StatusOK {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-func get(ctx context.Context, client *http.Client, url string) (status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	return resp.StatusCode, resp.Body.Close()
 }
 
 func askToken(ctx context.Context, client *http.Client, base, key string) (string, error) {

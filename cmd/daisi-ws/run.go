@@ -58,7 +58,7 @@ func run(ctx context.Context, c console) error {
 	go func() {
 		defer close(greeted)
 		if p.options.Embedded.On {
-			greet(outer, c.out, p.options, log)
+			greet(outer, c.out, gateway, p.options, log)
 		}
 	}()
 	log.Info().Str("version", version).Str("http", p.options.HTTP.Addr).Str("internal", p.options.Internal.Addr).
