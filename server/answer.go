@@ -12,6 +12,7 @@ import (
 
 // fault is an HTTP answer that is no success: {"code","message","details"}.
 type fault struct {
+	Reason  session.Reason // decides the close code when told over WebSocket
 	Status  int
 	Code    string
 	Message string
@@ -19,14 +20,14 @@ type fault struct {
 	Retry   int // seconds, 0: no Retry-After
 }
 
-// Faults of plain HTTP, which have no close code and so are no session.Reason.
+// Faults of plain HTTP, beside those of session.Reason.
 var (
-	faultNotFound = fault{Status: http.StatusNotFound, Code: "NotFound", Message: "Nothing is here"}
-	faultMethod   = fault{Status: http.StatusMethodNotAllowed, Code: "MethodNotAllowed", Message: "Not with this method"}
-	faultTooLarge = fault{Status: http.StatusRequestEntityTooLarge, Code: "BadRequest", Message: "Body too large"}
+	faultNotFound = fault{Reason: session.ReasonBadRequest, Status: http.StatusNotFound, Code: "NotFound", Message: "Nothing is here"}
+	faultMethod   = fault{Reason: session.ReasonBadRequest, Status: http.StatusMethodNotAllowed, Code: "MethodNotAllowed", Message: "Not with this method"}
+	faultTooLarge = fault{Reason: session.ReasonBadRequest, Status: http.StatusRequestEntityTooLarge, Code: "BadRequest", Message: "Body too large"}
 
-	faultAdminMissing = fault{Status: http.StatusUnauthorized, Code: "E4001", Message: "Admin API key missing"}
-	faultAdminWrong   = fault{Status: http.StatusForbidden, Code: "E4003", Message: "Admin API key wrong"}
+	faultAdminMissing = fault{Reason: session.ReasonAPIKey, Status: http.StatusUnauthorized, Code: "E4001", Message: "Admin API key missing"}
+	faultAdminWrong   = fault{Reason: session.ReasonAPIKey, Status: http.StatusForbidden, Code: "E4003", Message: "Admin API key wrong"}
 )
 
 func (f fault) with(details string) fault {
@@ -36,7 +37,7 @@ func (f fault) with(details string) fault {
 
 // faultOf is the answer to a refused login or request.
 func faultOf(r session.Reason, details string) fault {
-	f := fault{Status: r.Status(), Code: r.Code(), Message: r.Message(), Details: details}
+	f := fault{Reason: r, Status: r.Status(), Code: r.Code(), Message: r.Message(), Details: details}
 	if f.Status == 0 { // an end that no login can come to; say at least that it failed
 		f.Status, f.Code = http.StatusInternalServerError, session.ReasonInternal.Code()
 	}

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"context"
+
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/session"
+)
+
+// edgeEnv is all that the edge sees of the house.
+type edgeEnv struct {
+	owner  session.Owner
+	engine *loop.Engine
+	users  *session.Verifier
+	admins *session.Verifier // nil: no admin tokens
+	status func() Status
+	// core is nil until NATS has said how many partitions there are; until
+	// then every login is refused.
+	core func() *edgeCore
+	// publish puts a message into the publisher's stream; for the demo page.
+	publish func(ctx context.Context, subject string, body []byte) error
+	// drain begins an orderly stop of the whole gateway. Never blocks.
+	drain func()
+	// check looks for what must never be, and says what it found.
+	check func(ctx context.Context) []string
+	// pods is the live list, ourselves included.
+	pods func() []session.Pod
+}
+
+// edgeCore is what exists once the partition count is known.
+type edgeCore struct {
+	manager    *session.Manager[*loop.Conn]
+	index      *session.Index[*loop.Conn]
+	partitions int
+	stream     func() string // id of our events stream
+	// last is the leader's last seq of our events stream.
+	last func(ctx context.Context) (uint64, error)
+}
+
+// States of a Status.
+const (
+	StateReady    = "READY"
+	StateDegraded = "DEGRADED" // serves, though something is missing
+	StateNotReady = "NOT_READY"
+)
+
+// Status is how the gateway is, without any I/O to find out.
+type Status struct {
+	State        string            `json:"status"`
+	Dependencies map[string]string `json:"dependencies"` // name: "ok", or what is wrong
+	// Dead says what only a restart can mend; it fails the liveness probe.
+	Dead string `json:"-"`
+}

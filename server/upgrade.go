@@ -1,0 +1,282 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/session"
+)
+
+// attempt is one request for a socket on its way through the checks.
+type attempt struct {
+	w     http.ResponseWriter
+	r     *http.Request
+	query url.Values
+	began time.Time
+
+	key      string // of the upgrade
+	broken   error  // what is wrong with the upgrade headers
+	protocol string // subprotocol to answer, "" none
+
+	claims *session.Claims
+	token  uint64       // fingerprint
+	chat   *string      // ?chat=
+	point  *resumePoint // ?resume=
+	flags  session.Flags
+}
+
+// credentials says who asks, or refuses.
+type credentials func(*attempt) *fault
+
+func (e *edge) loginUser(w http.ResponseWriter, r *http.Request)  { e.login(w, r, e.userCredentials) }
+func (e *edge) loginAdmin(w http.ResponseWriter, r *http.Request) { e.login(w, r, e.adminCredentials) }
+
+// login turns a request into a session. Nothing is locked, and nobody evicted,
+// before credentials and upgrade headers have passed; whatever fails after
+// that is undone.
+func (e *edge) login(w http.ResponseWriter, r *http.Request, who credentials) {
+	a := &attempt{w: w, r: r, query: r.URL.Query(), began: time.Now(), protocol: subprotocol(r)}
+	e.logins.enter()
+	defer e.logins.leave()
+	a.key, a.broken = loop.CheckUpgrade(r)
+	if f := e.check(a, who); f != nil {
+		e.refuse(a, *f)
+		return
+	}
+	e.m.authOK.Inc()
+	ctx, cancel := context.WithTimeout(r.Context(), e.opts.HTTP.LoginDeadline)
+	defer cancel()
+	t, f := e.gate.login(ctx)
+	if f != nil {
+		e.refuse(a, *f)
+		return
+	}
+	defer t.done()
+	if f := e.open(ctx, a, t); f != nil {
+		e.refuse(a, *f)
+		return
+	}
+	e.m.loginTime.Update(time.Since(a.began).Seconds())
+}
+
+// check goes through all that needs nobody but the request.
+func (e *edge) check(a *attempt, who credentials) *fault {
+	if f := e.gate.open(); f != nil {
+		return f
+	}
+	if !e.origins.allow(a.r) {
+		return refusal(session.ReasonOrigin, "")
+	}
+	if f := who(a); f != nil {
+		return f
+	}
+	if a.broken != nil {
+		return refusal(session.ReasonBadRequest, a.broken.Error())
+	}
+	return a.readQuery()
+}
+
+func refusal(r session.Reason, details string) *fault {
+	f := faultOf(r, details)
+	return &f
+}
+
+func (e *edge) userCredentials(a *attempt) *fault {
+	if !e.keys.login.equal(givenKey(a.r, a.query)) {
+		return refusal(session.ReasonAPIKey, "")
+	}
+	if f := a.verify(e.env.users); f != nil {
+		return f
+	}
+	if a.r.PathValue("company") != a.claims.Company || a.r.PathValue("agent") != a.claims.Agent {
+		return refusal(session.ReasonToken, "company and agent of the path are not those of the token")
+	}
+	return nil
+}
+
+func (e *edge) adminCredentials(a *attempt) *fault {
+	if f := e.checkAdmin(givenKey(a.r, a.query)); f != nil {
+		return f
+	}
+	if e.env.admins == nil {
+		f := faultNotFound.with("no admin token keys are configured, so this is off")
+		return &f
+	}
+	return a.verify(e.env.admins)
+}
+
+func (a *attempt) verify(v *session.Verifier) *fault {
+	token := givenToken(a.r, a.query)
+	if token == "" {
+		return refusal(session.ReasonToken, "no token: give it as query token, as Authorization: Bearer, or as subprotocol token.<token> after json.v1")
+	}
+	claims, err := v.Verify(a.r.Context(), token)
+	switch {
+	case errors.Is(err, session.ErrExpired):
+		return refusal(session.ReasonExpired, err.Error())
+	case err != nil:
+		return refusal(session.ReasonToken, err.Error())
+	}
+	a.claims, a.token = claims, fingerprint(claims, token)
+	return nil
+}
+
+// fingerprint names a token for revocations: by its jti, else by itself.
+func fingerprint(c *session.Claims, token string) uint64 {
+	if c.JTI != "" {
+		token = c.JTI
+	}
+	hash := sha256.Sum256([]byte(token))
+	return binary.LittleEndian.Uint64(hash[:])
+}
+
+// readQuery takes ?chat= and ?resume=, and what they ask for.
+func (a *attempt) readQuery() *fault {
+	if a.query.Has("chat") {
+		chat := a.query.Get("chat")
+		if chat != "" {
+			if err := session.CheckChat(chat); err != nil {
+				return refusal(session.ReasonBadRequest, err.Error())
+			}
+		}
+		a.chat = &chat
+	}
+	if a.query.Has("resume") || a.protocol == protocolResume {
+		a.flags |= session.FlagNewFrames
+	}
+	point, err := parseResume(a.query.Get("resume"))
+	if err != nil {
+		return refusal(session.ReasonBadRequest, "resume must be <stream>:<seq>: "+err.Error())
+	}
+	if point != nil {
+		a.point = point
+		a.flags |= session.FlagResumes
+	}
+	if a.r.Header.Get("Origin") != "" {
+		a.flags |= session.FlagBrowser
+	}
+	return nil
+}
+
+// open brings the session to life and hands its socket to the engine.
+func (e *edge) open(ctx context.Context, a *attempt, t *ticket) *fault {
+	core := e.env.core()
+	if core == nil {
+		f := refusal(session.ReasonOverloaded, "the gateway is starting")
+		f.Retry = retryAfter()
+		return f
+	}
+	c := &client{edge: e}
+	conn := e.env.engine.NewConn(c)
+	core.manager.Init(&c.Session, conn, a.claims.Key(), session.Profile{
+		Grants: session.NewGrants(a.claims), Expires: a.claims.ExpiresAt, Token: a.token, Flags: a.flags,
+	})
+	adopted := false
+	defer func() { // a panic too must leave neither lock nor socket behind
+		if !adopted {
+			c.close(session.ReasonInternal, "")
+			conn.Abandon(net.ErrClosed)
+		}
+	}()
+	if !e.gate.addresses.enter(conn, a.r) {
+		return e.gate.refuse(gateAddress, session.ReasonRate, "too many sessions of this address")
+	}
+	err := core.manager.Open(ctx, &c.Session, session.Login{Chat: a.chat, Waiting: t.waiting}, e.greeting(core, a))
+	t.opened()
+	if err != nil {
+		return openFault(err)
+	}
+	if err := e.handOver(a, conn); err != nil {
+		// Nobody is left to be told: the connection is gone, or was never one.
+		e.m.failed(session.ReasonGone)
+		e.log.Debug().Err(err).Str("request", a.id()).Msg("login lost its connection")
+		return nil
+	}
+	adopted = true
+	e.m.loginOK.Inc()
+	e.log.Debug().Str("request", a.id()).Str("company", c.Key().Company).Str("agent", c.Key().Agent).
+		Str("user", c.Key().User).Uint64("epoch", c.Epoch()).Msg("logged in")
+	return nil
+}
+
+func (a *attempt) id() string { return a.r.Header.Get(requestIDHeader) }
+
+// greeting queues ready, and the gap of a resume, as the first frames. It runs
+// under the shard's lock.
+func (e *edge) greeting(core *edgeCore, a *attempt) func(*session.Session[*loop.Conn], session.Ready) {
+	admin := uint64(0) // admins have no floor; any partition's will do for a gap
+	if a.claims.Admin && a.point != nil {
+		admin = core.index.Watermark(0)
+	}
+	return func(s *session.Session[*loop.Conn], r session.Ready) {
+		stream := core.stream()
+		_ = s.Sock().Queue(loop.NewFrame(ws.OpText, encodeReady(readyInfo{
+			Session: fmt.Sprintf("%s/%d", e.env.owner, s.Conn()), Epoch: r.Epoch, Pod: e.opts.PodID,
+			Stream: stream, Seq: r.Floor, Window: e.opts.Resume.Window, Now: time.Now(),
+			Limits: readyLimits{e.opts.Limits.MaxMessage, maxWaiting, e.opts.Limits.SendBudget},
+		}), loop.Control))
+		if a.point == nil {
+			return
+		}
+		if gap := missed(*a.point, stream, max(r.Floor, admin)); gap != nil {
+			_ = s.Sock().Queue(gap) // fails only for a socket that is closing already
+		}
+	}
+}
+
+// openFault is the answer to what Open refused.
+func openFault(err error) *fault {
+	var r *session.Refusal
+	if !errors.As(err, &r) {
+		return refusal(session.ReasonInternal, "")
+	}
+	f := refusal(r.Reason, r.Details)
+	if f.Status == http.StatusServiceUnavailable || f.Status == http.StatusTooManyRequests {
+		f.Retry = retryAfter()
+	}
+	return f
+}
+
+// handOver takes the connection from net/http and gives it to the engine, with
+// our 101 in front of what greeting queued. An error means that the connection
+// is closed.
+func (e *edge) handOver(a *attempt, conn *loop.Conn) error {
+	nc, early, err := hijack(a.w)
+	if err != nil {
+		return err
+	}
+	head := loop.UpgradeResponse(a.key, a.protocol, http.Header{requestIDHeader: {a.id()}})
+	if err := e.env.engine.Adopt(conn, nc, early, head); err != nil {
+		return fmt.Errorf("adopt socket: %w", err)
+	}
+	return nil
+}
+
+// hijack takes the connection, and the bytes that net/http read too far.
+func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
+	nc, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("hijack connection: %w", err)
+	}
+	n := rw.Reader.Buffered()
+	if n == 0 {
+		return nc, nil, nil
+	}
+	peeked, err := rw.Reader.Peek(n)
+	if err != nil {
+		_ = nc.Close()
+		return nil, nil, fmt.Errorf("take early bytes: %w", err)
+	}
+	return nc, []byte(strings.Clone(string(peeked))), nil
+}
