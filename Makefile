@@ -25,7 +25,7 @@ check: ## format, vet, staticcheck, policy tests; no servers
 	@.ci/check
 
 fmt: ## write the format that check wants
-	@find . -name '*.go' -not -path './.git/*' -not -path '*/node_modules/*' -print0 | xargs -0 go tool -modfile=.tools/gofumpt.mod gofumpt -w
+	@find . -name '*.go' -not -path './.git/*' -not -path '*/node_modules/*' -not -name '*.pb.go' -print0 | xargs -0 go tool -modfile=.tools/gofumpt.mod gofumpt -w
 
 lint: ## what .golangci.yml says; slower than check, and builds golangci-lint first
 	go tool -modfile=.tools/golangci-lint.mod golangci-lint run ./...

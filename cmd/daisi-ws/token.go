@@ -117,11 +117,18 @@ func printClaims(w io.Writer, purpose session.Purpose, claims session.Claims) er
 	}
 	fmt.Fprintf(w, "purpose             %s\nexpires_at          %s (%s)\n", purpose, claims.ExpiresAt.UTC().Format(time.RFC3339), state)
 	for _, row := range [][2]string{
-		{"company_id", claims.Company}, {"agent_id", claims.Agent}, {"user_id", claims.User},
-		{"admin_id", claims.AdminID}, {"company_restriction", claims.CompanyRestriction},
-		{"subscribed_company", claims.SubscribedCompany}, {"subscribed_agent", claims.SubscribedAgent},
-		{"chats", strings.Join(claims.Chats, ",")}, {"events", strings.Join(claims.Events, ",")}, {"role", claims.Role},
-		{"jti", claims.JTI}, {"kid", claims.KID},
+		{"company_id", claims.Company},
+		{"agent_id", claims.Agent},
+		{"user_id", claims.User},
+		{"admin_id", claims.AdminID},
+		{"company_restriction", claims.CompanyRestriction},
+		{"subscribed_company", claims.SubscribedCompany},
+		{"subscribed_agent", claims.SubscribedAgent},
+		{"chats", strings.Join(claims.Chats, ",")},
+		{"events", strings.Join(claims.Events, ",")},
+		{"role", claims.Role},
+		{"jti", claims.JTI},
+		{"kid", claims.KID},
 	} {
 		if row[1] != "" {
 			if _, err := fmt.Fprintf(w, "%-19s %s\n", row[0], row[1]); err != nil {
