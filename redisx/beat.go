@@ -1,0 +1,164 @@
+package redisx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/daisi/daisi-ws/session"
+)
+
+// liveList is one answer of beat. Immutable.
+type liveList struct {
+	pods       []session.Pod
+	owners     map[session.Owner]struct{}
+	revVersion uint64
+}
+
+// beat renews our place on the live list and reads the list, until ctx ends.
+func (c *Client) beat(ctx context.Context) {
+	ticker := time.NewTicker(c.opt.Beat)
+	defer ticker.Stop()
+	for {
+		if err := c.beatOnce(ctx); err != nil && ctx.Err() == nil {
+			c.counts.beatsFailed.Inc()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (c *Client) beatOnce(ctx context.Context) error {
+	lease := c.opt.LeaseTTL
+	if c.left.Load() {
+		lease = 0
+	}
+	// The age of a beat counts from before it was sent: Redis can't have
+	// written it earlier.
+	start := sinceBoot()
+	reply, err := c.plain(ctx, c.scripts.beat, []string{podsKey, revVersionKey},
+		escape(string(c.opt.Owner))+"|"+c.opt.Addr, lease.Milliseconds())
+	if err != nil {
+		return fmt.Errorf("beat: %w", err)
+	}
+	list := readLive(reply)
+	c.live.Store(list)
+	if before := c.beatAt.Swap(int64(start)); before != 0 && start-time.Duration(before) >= lapseAfter {
+		c.lapses.Add(1)
+	}
+	c.counts.beats.Inc()
+	c.kills.forget(list.owners)
+	c.onBeat(list.pods, list.revVersion)
+	return nil
+}
+
+func readLive(reply string) *liveList {
+	version, rest, _ := strings.Cut(reply, "\n")
+	list := &liveList{owners: make(map[session.Owner]struct{})}
+	list.revVersion, _ = strconv.ParseUint(version, 10, 64)
+	for line := range strings.SplitSeq(rest, "\n") {
+		i := strings.LastIndexByte(line, '|')
+		if i < 0 {
+			continue // not written by us
+		}
+		pod := session.Pod{Owner: session.Owner(unescape(line[:i])), Addr: line[i+1:]}
+		list.pods = append(list.pods, pod)
+		list.owners[pod.Owner] = struct{}{}
+	}
+	return list
+}
+
+// Live is the live list as of the last beat, ourselves included, in the order
+// of the leases; not to be changed by the caller. Empty before the first beat.
+func (c *Client) Live() []session.Pod {
+	if list := c.live.Load(); list != nil {
+		return list.pods
+	}
+	return nil
+}
+
+// RevVersion is the version of the revocations as of the last beat.
+func (c *Client) RevVersion() uint64 {
+	if list := c.live.Load(); list != nil {
+		return list.revVersion
+	}
+	return 0
+}
+
+// BeatAge is how long ago the last successful beat began, by a clock that also
+// runs while the machine sleeps. Before the first it is longer than any lease.
+func (c *Client) BeatAge() time.Duration {
+	at := c.beatAt.Load()
+	if at == 0 {
+		return 24 * time.Hour
+	}
+	return sinceBoot() - time.Duration(at)
+}
+
+// lapseAfter is the silence after which a pod may have been taken for dead.
+const lapseAfter = 10 * time.Second
+
+// Beat is the age of the last beat, and how often there was none for so long
+// that others may have taken this pod for dead: what was agreed with Redis
+// before a lapse must be agreed again.
+func (c *Client) Beat() (age time.Duration, lapses uint64) {
+	lapses = c.lapses.Load() // first, so that a lapse in between shows as age
+	return c.BeatAge(), lapses
+}
+
+// Healthy says what is wrong with the way to Redis, nil when nothing is. It
+// does no I/O.
+func (c *Client) Healthy() error {
+	if age := c.BeatAge(); age > c.opt.LeaseTTL {
+		if c.beatAt.Load() == 0 {
+			return errors.New("redis: no beat yet")
+		}
+		return fmt.Errorf("redis: no beat for %v", age.Truncate(time.Second))
+	}
+	return nil
+}
+
+// LeaveLive takes this pod from the live list, for good; beats go on, for
+// sessions that are still here need them. On an error the beats go on trying.
+func (c *Client) LeaveLive(ctx context.Context) error {
+	c.left.Store(true)
+	return c.beatOnce(ctx)
+}
+
+// mayLive says whether owner can be alive for all we know. Without a fresh list
+// everybody may be.
+func (c *Client) mayLive(owner session.Owner) bool {
+	list := c.live.Load()
+	if list == nil || c.BeatAge() > 4*c.opt.Beat {
+		return true
+	}
+	_, ok := list.owners[owner]
+	return ok
+}
+
+// plain runs a script outside the lanes, so that it never waits behind them.
+func (c *Client) plain(ctx context.Context, s *script, keys []string, args ...any) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	sha, _ := s.sha.(string)
+	reply, err := c.rdb.EvalSha(ctx, sha, keys, args...).Text()
+	if judge(err) == unloaded {
+		// EVAL also loads it, on the node that needs it.
+		reply, err = c.rdb.Eval(ctx, s.body, keys, args...).Text()
+	}
+	return reply, err
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() && !errors.Is(err, redis.ErrClosed)
+}
