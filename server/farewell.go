@@ -17,7 +17,9 @@ func farewell(c *loop.Conn, r session.Reason, details string) {
 	if r.Code() == "" {
 		return
 	}
-	// A socket over its budget takes no frame: it gets the close code alone.
+	if r == session.ReasonSlow {
+		c.Discard() // what it did not read in time it is not made to read now
+	}
 	_ = c.Queue(loop.NewFrame(ws.OpText, encodeError(r.Code(), r.Message(), details), loop.Control))
 }
 

@@ -1,0 +1,116 @@
+package clustertest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is one run of the daisi-ws binary.
+type process struct {
+	cmd  *exec.Cmd
+	log  string // file
+	done chan struct{}
+}
+
+// binary is built once per test binary, without cgo, as it is shipped.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "daisi-ws-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "daisi-ws")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/daisi/daisi-ws/cmd/daisi-ws")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build daisi-ws: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// Binary is the daisi-ws binary that pods run as processes.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (p *Pod) launch() *process {
+	t := p.c.t
+	t.Helper()
+	log := filepath.Join(t.TempDir(), p.ID+".log")
+	f, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command(Binary(t))
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Env = p.environment()
+	// A test that is killed takes its pods along.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", p.ID, err)
+	}
+	run := &process{cmd: cmd, log: log, done: make(chan struct{})}
+	go func() {
+		defer close(run.done)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		run.end(syscall.SIGKILL)
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", p.ID, tail(log))
+		}
+	})
+	return run
+}
+
+func (p *Pod) environment() []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH"),
+		"DWS_POD_ID=" + p.ID, "DWS_POD_ADDR=" + p.rpc,
+		"DWS_HTTP_ADDR=" + p.public, "DWS_INTERNAL_ADDR=" + p.internal, "DWS_RPC_ADDR=" + p.rpc, "DWS_RPC_INSECURE=true",
+		"DWS_REDIS_URL=" + p.c.RedisURL, "DWS_NATS_URL=" + p.c.NATS.URL, "DWS_NATS_CREATE_STREAM=true",
+		"DWS_AUTH_API_KEY=" + APIKey, "DWS_AUTH_MINT_KEY=" + MintKey, "DWS_AUTH_ADMIN_KEY=" + AdminKey,
+		"DWS_AUTH_TOKEN_KEYS=" + userHex, "DWS_AUTH_ADMIN_TOKEN_KEYS=" + adminHex, "DWS_REQUIRE_EXTERNAL=true",
+	}
+	if p.c.Cert != nil {
+		env = append(env, "DWS_TLS_CERT_FILE="+p.c.Cert.CertFile, "DWS_TLS_KEY_FILE="+p.c.Cert.KeyFile)
+	}
+	if p.c.o.Env != nil {
+		env = append(env, p.c.o.Env(p.number)...)
+	}
+	return env
+}
+
+// end sends a signal and waits; one that does not obey within 30 s is killed.
+func (r *process) end(sig syscall.Signal) {
+	_ = r.cmd.Process.Signal(syscall.SIGCONT)
+	_ = r.cmd.Process.Signal(sig)
+	select {
+	case <-r.done:
+	case <-time.After(30 * time.Second):
+		_ = r.cmd.Process.Kill()
+		<-r.done
+	}
+}
+
+func (r *process) signal(sig syscall.Signal) { _ = r.cmd.Process.Signal(sig) }
+
+// tail is the end of a log.
+func tail(path string) []byte {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return b[max(0, len(b)-8<<10):]
+}

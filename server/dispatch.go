@@ -1,0 +1,307 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/daisi/daisi-ws/natsx"
+	"github.com/daisi/daisi-ws/session"
+)
+
+// Times of protocols.md, "Reading N".
+const (
+	incEvery  = time.Second            // an idle reader looks at the incarnation and the stream's end
+	lookupTry = 100 * time.Millisecond // between failed look-ups: the batch waits, the stream is the buffer
+	handover  = time.Second            // a stopping pod reads on for its successor
+)
+
+// dispatchEnv is all that a reader of a partition sees of the house.
+type dispatchEnv struct {
+	self   session.Owner
+	reader func(n int, after uint64) eventReader
+	stream dispatchStream
+	redis  partitionRedis
+	live   func() []session.Pod // the live list, ourselves included
+	peers  peerSender
+	local  func(b *session.Batch) bool // to our own partition
+	start  func(n int) uint64          // our watermark
+	tally  *tally
+}
+
+// eventReader brings the events of one partition, in order.
+type eventReader interface {
+	Next(ctx context.Context) ([]session.Event, error) // natsx.ErrIdle after 200 ms of nothing
+	Close()
+}
+
+// dispatchStream finds the end of the stream, for progress of idle partitions.
+type dispatchStream interface {
+	LastSeq(ctx context.Context) (first, last uint64, err error)
+	LastOf(ctx context.Context, subjects ...string) (uint64, error)
+}
+
+// peerSender carries batches to other pods.
+type peerSender interface {
+	Send(to session.Owner, b *session.Batch) bool
+	Stream(to session.Owner) uint64
+}
+
+// dispatch reads one partition and sends what it finds to every live pod that
+// wants it, this one by the same way. It believes to own the partition; when
+// others believe so too, or nobody does, nothing is lost or repeated: receivers
+// take only what continues their watermark. Run's goroutine owns all of it.
+type dispatch struct {
+	n     int
+	env   *dispatchEnv
+	pos   uint64 // all up to here was looked up and offered
+	inc   string // of the last look-up
+	asked time.Time
+	sent  map[session.Owner]sentMark
+	at    []int // scratch: event -> want
+}
+
+// sentMark is how far a pod was served, on which of its streams.
+type sentMark struct {
+	stream uint64
+	upto   uint64
+}
+
+func newDispatch(n int, env *dispatchEnv) *dispatch {
+	return &dispatch{n: n, env: env, sent: map[session.Owner]sentMark{}}
+}
+
+// Run reads until ctx ends.
+func (d *dispatch) Run(ctx context.Context) error {
+	d.pos = d.env.start(d.n)
+	clear(d.sent)
+	r := d.env.reader(d.n, d.pos)
+	defer r.Close()
+	for {
+		events, err := r.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, natsx.ErrIdle):
+			d.idle(ctx)
+		case err != nil:
+			return err
+		default:
+			d.batch(ctx, events)
+		}
+	}
+}
+
+// batch looks up who wants these events, after they were pulled, and sends.
+func (d *dispatch) batch(ctx context.Context, events []session.Event) {
+	if cap(d.at) < len(events) {
+		d.at = make([]int, len(events))
+	}
+	at := d.at[:len(events)]
+	wants := wantsOf(events, at)
+	l, ok := d.lookup(ctx, wants, forAdmins(events))
+	if !ok {
+		return
+	}
+	var admins []session.Owner
+	if len(l.Owners) > len(wants) {
+		admins = l.Owners[len(wants)]
+	}
+	upto := events[len(events)-1].Seq
+	for _, q := range d.env.live() {
+		mine := eventsOf(q.Owner, events, at, l.Owners, admins)
+		d.send(q.Owner, upto, mine, l)
+	}
+	d.pos, d.inc = upto, l.Inc
+	d.env.tally.dispatched(len(events))
+}
+
+// lookup asks until Redis answers: nothing is delivered by guess.
+func (d *dispatch) lookup(ctx context.Context, wants []session.Want, admins bool) (session.Lookup, bool) {
+	for {
+		l, err := d.env.redis.Lookup(ctx, d.n, wants, admins)
+		if err == nil {
+			return l, true
+		}
+		d.env.tally.lookupErrors.Add(1)
+		if !pause(ctx, lookupTry) {
+			return session.Lookup{}, false
+		}
+	}
+}
+
+// send offers (sent, upto] to one pod and never waits for it. A part that is
+// dropped leaves a hole that the pod sees in the next batch's From.
+func (d *dispatch) send(q session.Owner, upto uint64, events []session.Event, l session.Lookup) {
+	stream := uint64(1)
+	if q != d.env.self {
+		if stream = d.env.peers.Stream(q); stream == 0 {
+			delete(d.sent, q)
+			return
+		}
+	}
+	mark, ok := d.sent[q]
+	if !ok || mark.stream != stream {
+		mark = sentMark{stream, d.pos}
+	}
+	b := &session.Batch{N: d.n, From: mark.upto, Upto: upto, Inc: l.Inc, Events: events, Fences: l.Fences}
+	d.sent[q] = sentMark{stream, upto}
+	if q == d.env.self {
+		d.env.local(b)
+		return
+	}
+	d.env.peers.Send(q, b)
+	d.env.tally.forwarded.Add(len(events))
+}
+
+// idle reports progress, so that nobody serves itself for want of news, and
+// moves the watermark over what other partitions stored meanwhile.
+func (d *dispatch) idle(ctx context.Context) {
+	if time.Since(d.asked) >= incEvery || d.inc == "" {
+		d.asked = time.Now()
+		inc, _, err := d.env.redis.Inc(ctx, d.n)
+		if err != nil {
+			return
+		}
+		d.inc = inc
+		d.skip(ctx)
+	}
+	for _, q := range d.env.live() {
+		d.send(q.Owner, d.pos, nil, session.Lookup{Inc: d.inc})
+	}
+	d.forget()
+}
+
+// skip moves pos to the stream's last sequence, read first, when the last of
+// this partition is not beyond pos: all between belongs to others.
+func (d *dispatch) skip(ctx context.Context) {
+	_, last, err := d.env.stream.LastSeq(ctx)
+	if err != nil || last <= d.pos {
+		return
+	}
+	if mine, err := d.env.stream.LastOf(ctx, natsx.PartitionSubject(d.n)); err == nil && mine <= d.pos {
+		d.pos = last
+	}
+}
+
+// forget drops marks of pods that left the live list.
+func (d *dispatch) forget() {
+	live := d.env.live()
+	if len(d.sent) <= len(live) {
+		return
+	}
+	for q := range d.sent {
+		if !isLive(live, q) {
+			delete(d.sent, q)
+		}
+	}
+}
+
+// forAdmins says whether admin sessions may want one of the events.
+func forAdmins(events []session.Event) bool {
+	for i := range events {
+		if events[i].Route.Kind == session.KindAgents {
+			return true
+		}
+	}
+	return false
+}
+
+// eventsOf picks the events that q has receivers for; the whole slice is
+// shared when that is all of them.
+func eventsOf(q session.Owner, events []session.Event, at []int, owners [][]session.Owner, admins []session.Owner) []session.Event {
+	all := true
+	var mine []session.Event
+	isAdmin := contains(admins, q)
+	for i := range events {
+		wanted := contains(owners[at[i]], q) || isAdmin && events[i].Route.Kind == session.KindAgents
+		switch {
+		case wanted && !all:
+			mine = append(mine, events[i])
+		case !wanted && all:
+			all = false
+			mine = append(mine, events[:i]...)
+		}
+	}
+	if all {
+		return events
+	}
+	return mine
+}
+
+func contains(owners []session.Owner, q session.Owner) bool {
+	for _, o := range owners {
+		if o == q {
+			return true
+		}
+	}
+	return false
+}
+
+func isLive(live []session.Pod, q session.Owner) bool {
+	for _, p := range live {
+		if p.Owner == q {
+			return true
+		}
+	}
+	return false
+}
+
+// pause waits; false: ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// readers keeps one dispatch running for every partition this pod believes to
+// own, by rendezvous over the live list.
+type readers struct {
+	env        *dispatchEnv
+	self       session.Owner
+	partitions int
+	run        func(ctx context.Context, name string, f func(context.Context) error) // runs, restarts, counts
+
+	wg      sync.WaitGroup
+	cancels map[int]context.CancelFunc // owned by Run
+}
+
+// Run follows the live list until ctx ends, and returns when all readers have.
+func (r *readers) Run(ctx context.Context, every time.Duration) error {
+	r.cancels = map[int]context.CancelFunc{}
+	defer func() {
+		for _, cancel := range r.cancels {
+			cancel()
+		}
+		r.wg.Wait()
+	}()
+	for {
+		r.settle(ctx)
+		if !pause(ctx, every) {
+			return nil
+		}
+	}
+}
+
+func (r *readers) settle(ctx context.Context) {
+	live := r.env.live()
+	for n := range r.partitions {
+		cancel, running := r.cancels[n]
+		mine := ownerOf(n, live) == r.self
+		switch {
+		case mine && !running:
+			sub, cancel := context.WithCancel(ctx)
+			r.cancels[n] = cancel
+			r.wg.Go(func() { r.run(sub, "dispatch", newDispatch(n, r.env).Run) })
+		case !mine && running:
+			cancel()
+			delete(r.cancels, n)
+		}
+	}
+}

@@ -1,0 +1,367 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/session"
+)
+
+// Times of protocols.md, "Taking at pod B".
+const (
+	leaseTime    = 10 * time.Second       // a beat older than this closes every gate
+	sweepFresh   = 200 * time.Second      // a lock sweep older than this closes the gate
+	silence      = 2 * time.Second        // without progress a partition serves itself
+	selfService  = 300 * time.Millisecond // between two repairs while it does
+	assertPause  = 100 * time.Millisecond // between failed asserts
+	inboxBatches = 512                    // batches that wait for one partition
+	inboxBytes   = 8 << 20                // and the bytes of their events
+)
+
+// partitionEnv is all that a partition sees of the house.
+type partitionEnv struct {
+	index   *session.Index[*loop.Conn]
+	manager *session.Manager[*loop.Conn]
+	redis   partitionRedis
+	stream  partitionStream
+	tally   *tally
+	// missed tells sessions of n that (from..to) was not delivered.
+	missed func(n int, from, to uint64, why string, replayable bool)
+}
+
+// partitionRedis is what a partition asks of Redis.
+type partitionRedis interface {
+	Inc(ctx context.Context, n int) (inc string, seen uint64, err error)
+	Lookup(ctx context.Context, n int, wants []session.Want, admins bool) (session.Lookup, error)
+	Beat() (age time.Duration, lapses uint64)
+}
+
+// partitionStream is what a partition asks of our events stream.
+type partitionStream interface {
+	LastSeq(ctx context.Context) (first, last uint64, err error)
+	Read(ctx context.Context, n int, after, upto uint64, f func([]session.Event) error) error
+}
+
+// parcel is a batch on its way to the worker, and whom to thank for it.
+type parcel struct {
+	batch *session.Batch
+	bytes int64 // of its events, about
+	ack   func(upto uint64)
+}
+
+// partition takes, asserts and repairs one partition of the events stream on
+// this pod. Its worker is the only one that delivers live events of it, and
+// does one thing at a time; nobody waits for it with a lock held.
+type partition struct {
+	n   int
+	env *partitionEnv
+
+	// Safe for all.
+	inbox    chan parcel
+	queued   atomic.Int64           // bytes in inbox
+	asserted atomic.Pointer[string] // incarnation the gate stands under, nil: closed
+	reset    atomic.Pointer[streamReset]
+	broken   atomic.Bool // a peer's stream broke since a batch continued W
+
+	mu      sync.Mutex
+	waiting []chan struct{} // mu; closed when an assert that began after them is done
+	wake    chan struct{}   // capacity 1
+
+	// Owned by the worker.
+	lapses   uint64    // of the beat, when asserted
+	heard    time.Time // when a batch continued W last
+	delivery delivery
+}
+
+// streamReset says that our stream is another one now.
+type streamReset struct {
+	last uint64
+	why  string
+}
+
+func newPartition(n int, env *partitionEnv) *partition {
+	p := &partition{n: n, env: env, inbox: make(chan parcel, inboxBatches), wake: make(chan struct{}, 1)}
+	p.delivery.init(env)
+	return p
+}
+
+// Offer hands a batch to the worker, or drops it when too much waits: the next
+// one will show the hole. Never blocks.
+func (p *partition) Offer(x parcel) bool {
+	for i := range x.batch.Events {
+		x.bytes += int64(len(x.batch.Events[i].Body)) + 128
+	}
+	if p.queued.Add(x.bytes) > inboxBytes && x.bytes > 0 && len(p.inbox) > 0 {
+		p.queued.Add(-x.bytes)
+		p.env.tally.drop(dropInbox)
+		return false
+	}
+	select {
+	case p.inbox <- x:
+		return true
+	default:
+		p.queued.Add(-x.bytes)
+		p.env.tally.drop(dropInbox)
+		return false
+	}
+}
+
+// Inc is the incarnation the partition was asserted under, "" while it is not.
+func (p *partition) Inc() string {
+	if s := p.asserted.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+// Doubt closes the gate: what Redis knows of this partition is not certain.
+func (p *partition) Doubt() {
+	p.asserted.Store(nil)
+	p.poke()
+}
+
+// Broken says that the stream of a peer broke, perhaps that of our reader.
+func (p *partition) Broken() {
+	p.broken.Store(true)
+	p.poke()
+}
+
+// Reset starts over on another stream, or a rewound one.
+func (p *partition) Reset(last uint64, why string) {
+	p.reset.Store(&streamReset{last, why})
+	p.poke()
+}
+
+// Assert waits until an assert that began after this call is done.
+func (p *partition) Assert(ctx context.Context) error {
+	done := make(chan struct{})
+	p.mu.Lock()
+	p.waiting = append(p.waiting, done)
+	p.mu.Unlock()
+	p.poke()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *partition) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run is the worker. It returns when ctx ends.
+func (p *partition) Run(ctx context.Context) error {
+	p.heard = time.Now()
+	timer := time.NewTimer(selfService)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case x := <-p.inbox:
+			p.queued.Add(-x.bytes)
+			p.take(ctx, x)
+		case <-p.wake:
+			p.attend(ctx)
+		case <-timer.C:
+			p.attend(ctx)
+			p.selfServe(ctx)
+			timer.Reset(selfService)
+		}
+	}
+}
+
+// attend does what others asked for: a reset, an assert.
+func (p *partition) attend(ctx context.Context) {
+	if r := p.reset.Swap(nil); r != nil {
+		p.restart(r)
+	}
+	p.mu.Lock()
+	asked := len(p.waiting) > 0
+	p.mu.Unlock()
+	if asked {
+		p.asserted.Store(nil)
+	}
+	if asked || p.asserted.Load() == nil {
+		p.openGate(ctx)
+	}
+}
+
+// restart leaves the old numbering behind: whatever it held that was not
+// delivered can't be told apart from the new one, so everybody is told.
+func (p *partition) restart(r *streamReset) {
+	w := p.env.index.Watermark(p.n)
+	p.env.index.SetWatermark(p.n, r.last)
+	p.env.missed(p.n, w+1, max(w+1, r.last), r.why, false)
+	p.env.tally.resets.Add(1)
+}
+
+// isOpen says whether events may be delivered: Redis and this pod agree about
+// locks and routes, and have agreed without a lapse since the last assert.
+func (p *partition) isOpen() bool {
+	if p.asserted.Load() == nil {
+		return false
+	}
+	age, lapses := p.env.redis.Beat()
+	return age < leaseTime && lapses == p.lapses && time.Since(p.env.manager.Swept(p.n)) < sweepFresh
+}
+
+// openGate asserts and repairs; false: it could not, try later.
+func (p *partition) openGate(ctx context.Context) bool {
+	if age, _ := p.env.redis.Beat(); age >= leaseTime {
+		p.asserted.Store(nil)
+		return false
+	}
+	if err := p.assert(ctx); err != nil {
+		p.env.tally.assertErrors.Add(1)
+		return false
+	}
+	return p.repair(ctx, "assert") == nil
+}
+
+// assert writes all that this pod holds of the partition again under its
+// present incarnation, and those who waited for that go on.
+func (p *partition) assert(ctx context.Context) error {
+	p.mu.Lock()
+	waiting := p.waiting
+	p.waiting = nil
+	p.mu.Unlock()
+	err := p.reassert(ctx)
+	if err != nil {
+		p.mu.Lock()
+		p.waiting = append(p.waiting, waiting...)
+		p.mu.Unlock()
+		return err
+	}
+	for _, w := range waiting {
+		close(w)
+	}
+	return nil
+}
+
+func (p *partition) reassert(ctx context.Context) error {
+	for {
+		_, lapses := p.env.redis.Beat()
+		inc, _, err := p.env.redis.Inc(ctx, p.n)
+		if err != nil {
+			return err
+		}
+		err = p.env.manager.Reassert(ctx, p.n, inc)
+		if errors.Is(err, session.ErrStale) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p.lapses = lapses
+		p.asserted.Store(&inc)
+		p.env.tally.asserts.Add(1)
+		return nil
+	}
+}
+
+// take delivers a batch if it continues the watermark under the incarnation
+// that the gate stands for, and makes the partition whole otherwise.
+func (p *partition) take(ctx context.Context, x parcel) {
+	b := x.batch
+	if !p.isOpen() && !p.openGate(ctx) {
+		p.env.tally.drop(dropGate)
+		return
+	}
+	if inc := p.Inc(); b.Inc != inc {
+		now, _, err := p.env.redis.Inc(ctx, p.n)
+		if err != nil || now == inc {
+			p.env.tally.drop(dropStale) // looked up under an older incarnation
+			return
+		}
+		p.openGate(ctx)
+		return
+	}
+	w := p.env.index.Watermark(p.n)
+	if b.From > w {
+		if p.repair(ctx, "hole") != nil {
+			return
+		}
+		w = p.env.index.Watermark(p.n)
+	}
+	if b.From <= w {
+		p.heard = time.Now()
+		p.broken.Store(false)
+	}
+	if b.Upto > w {
+		p.delivery.deliver(p.n, b.Events, b.Fences)
+		p.delivery.advance(p.n, b.Upto, b.Fences)
+	}
+	if x.ack != nil {
+		x.ack(b.Upto)
+	}
+}
+
+// selfServe reads the stream itself while nobody else brings it.
+func (p *partition) selfServe(ctx context.Context) {
+	if !p.broken.Load() && time.Since(p.heard) < silence {
+		return
+	}
+	if !p.isOpen() {
+		p.openGate(ctx) // repairs as well
+		return
+	}
+	_ = p.repair(ctx, "silence")
+}
+
+// repair delivers (W, last] from the stream. Fences and incarnation are read
+// after each chunk of events was, as for any batch.
+func (p *partition) repair(ctx context.Context, why string) error {
+	first, last, err := p.env.stream.LastSeq(ctx)
+	if err != nil {
+		return err
+	}
+	w := p.env.index.Watermark(p.n)
+	if last <= w {
+		return nil // a lower last is a rewound stream: natsx tells, Reset follows
+	}
+	if first > w+1 {
+		p.env.missed(p.n, w+1, first-1, "retention", false)
+		p.delivery.advance(p.n, first-1, nil)
+		w = first - 1
+	}
+	if last <= w {
+		return nil
+	}
+	p.env.tally.repaired(why)
+	err = p.env.stream.Read(ctx, p.n, w, last, func(events []session.Event) error {
+		return p.deliverRead(ctx, events)
+	})
+	if err != nil {
+		return err
+	}
+	p.delivery.advance(p.n, last, nil)
+	return nil
+}
+
+// deliverRead delivers a chunk read from the stream, under fences read later.
+func (p *partition) deliverRead(ctx context.Context, events []session.Event) error {
+	for len(events) > 0 {
+		l, err := p.env.redis.Lookup(ctx, p.n, wantsOf(events, nil), false)
+		if err != nil {
+			return err
+		}
+		if l.Inc == p.Inc() {
+			p.delivery.deliver(p.n, events, l.Fences)
+			return nil
+		}
+		if err := p.assert(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
