@@ -243,7 +243,9 @@ func (w *worker) settle(s *shard, it *work) {
 	s.land(int(c.flight))
 	c.flight = 0
 	if c.q != nil {
-		s.mark(c)
+		if s.mark(c) {
+			w.pending.Or(s.bit) // we are awake, and look at it before we sleep
+		}
 		return
 	}
 	if c.is(flagClosing) && !c.is(flagSent) {

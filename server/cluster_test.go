@@ -38,8 +38,14 @@ func wantEvents(t *testing.T, who string, k *clustertest.Client, ids ...string) 
 		}
 		last = e.Seq
 	}
-	if fmt.Sprint(got) != fmt.Sprint(ids) {
-		t.Errorf("%s got %v, want %v", who, got, ids)
+	for i := range min(len(got), len(ids)) {
+		if got[i] != ids[i] {
+			t.Errorf("%s: event %d is %q, want %q", who, i, got[i], ids[i])
+			return
+		}
+	}
+	if len(got) != len(ids) {
+		t.Errorf("%s got %d events, want %d; the last was %v", who, len(got), len(ids), got[max(0, len(got)-1):])
 	}
 }
 

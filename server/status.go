@@ -69,10 +69,6 @@ func (g *Gateway) gauges() {
 	set.NewGauge("dws_partitions_closed", of(func(c *core) float64 { return float64(c.closedGates()) }))
 	set.NewGauge("dws_live_pods", of(func(c *core) float64 { return float64(len(c.redis.Live())) }))
 	set.NewGauge("dws_peers_connected", of(func(c *core) float64 { return float64(g.connected(c)) }))
-	set.NewGauge("dws_redis_beat_age_seconds", of(func(c *core) float64 {
-		age, _ := c.redis.Beat()
-		return age.Seconds()
-	}))
 	set.NewGauge("dws_events_lag", of(func(c *core) float64 { return float64(c.lag(g.nats.Stream().Last)) }))
 	set.NewGauge("dws_inbox_bytes", of(func(c *core) float64 {
 		sum := int64(0)
