@@ -21,7 +21,9 @@ local before = ''
 if not owner then
   settled = '1'
 elseif owner ~= me then
-  settled, before = '0', ' ' .. epoch .. ' ' .. c .. ' ' .. settled .. ' ' .. owner
+  -- Two statements: miniredis's Lua assigns the first before it reads the second.
+  before = ' ' .. epoch .. ' ' .. c .. ' ' .. settled .. ' ' .. owner
+  settled = '0'
 elseif settled == '0' then -- our own, and whom it outranked is still unconfirmed
   before = ' ' .. prev
 end

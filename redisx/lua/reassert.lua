@@ -35,7 +35,8 @@ for i = 1, (#KEYS - 2) / 3 do
     else
       local before, state = '', '1'
       if owner then
-        state, before = '0', ' ' .. epoch .. ' ' .. c .. ' ' .. settled .. ' ' .. owner
+        before = ' ' .. epoch .. ' ' .. c .. ' ' .. settled .. ' ' .. owner
+        state = '0'
         answer = 'O' .. before
       end
       redis.call('SET', s, '1 ' .. mine .. ' ' .. conn .. ' ' .. state .. ' ' .. me .. before, 'EX', ttl)
