@@ -169,8 +169,8 @@ func (m *Manager[C]) ask(ctx context.Context, l *login[C], prev *Lock) bool {
 	switch {
 	case prev.Owner == m.o.Owner:
 		return true // acquired has ended it, and logins of a key go one after the other
-	case prev.Owner.Pod() == m.o.Owner.Pod() || !m.o.Live(prev.Owner):
-		return false // our own former life, or a dead pod: nobody to wait for
+	case prev.Owner.Pod() == m.o.Owner.Pod():
+		return false // our own former life: nobody to wait for
 	}
 	if l.opt.Waiting != nil {
 		l.opt.Waiting(true)

@@ -37,7 +37,8 @@ type Options[C Socket] struct {
 	// Reject refuses a newcomer while the holder's pod is live, instead of
 	// letting it take over.
 	Reject bool
-	// Live says whether a pod is in the live list; nil: all are.
+	// Live says whether the holder of a lock may be alive, for Reject alone;
+	// when in doubt it does. nil: all do.
 	Live func(Owner) bool
 	// Farewell queues the error frame that goes before the close frame; nil:
 	// none. Called for reasons that have a code.
