@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,9 +24,29 @@ type house struct {
 	tls    *tls.Config // client side, nil when plain
 
 	handler func() Handler
-	mu      sync.Mutex
-	conns   []*Conn
 	arrived chan *Conn
+
+	mu   sync.Mutex
+	conn *Conn // for the next request, instead of a new one
+	done chan struct{}
+}
+
+// greetNext lets the next request have c; done is closed when Adopt returned.
+func (h *house) greetNext(c *Conn, done chan struct{}) {
+	h.mu.Lock()
+	h.conn, h.done = c, done
+	h.mu.Unlock()
+}
+
+func (h *house) newConn() (c *Conn, done chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c, done = h.conn, h.done
+	h.conn, h.done = nil, nil
+	if c == nil {
+		c, done = h.engine.NewConn(h.handler()), make(chan struct{})
+	}
+	return c, done
 }
 
 type houseOptions struct {
@@ -63,7 +84,8 @@ func startHouse(t testing.TB, o houseOptions) *house {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		c := h.engine.NewConn(h.handler())
+		c, done := h.newConn()
+		defer close(done)
 		if o.greet != nil {
 			o.greet(c)
 		}
@@ -74,9 +96,6 @@ func startHouse(t testing.TB, o houseOptions) *house {
 		}
 		early, _ := brw.Reader.Peek(brw.Reader.Buffered())
 		if h.engine.Adopt(c, nc, early, UpgradeResponse(key, "", nil)) == nil {
-			h.mu.Lock()
-			h.conns = append(h.conns, c)
-			h.mu.Unlock()
 			h.arrived <- c
 		}
 	})}
@@ -219,5 +238,72 @@ func eventually(t testing.TB, what string, cond func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("never happened: %s", what)
 		}
+	}
+}
+
+// rawPeer is a client written by hand.
+type rawPeer struct {
+	net.Conn
+	br *bufio.Reader
+}
+
+// raw dials and upgrades; behind is sent with the request.
+func (h *house) raw(t testing.TB, behind []byte) *rawPeer {
+	t.Helper()
+	var nc net.Conn
+	var err error
+	if h.tls != nil {
+		nc, err = tls.Dial("tcp", h.ln.Addr().String(), h.tls)
+	} else {
+		nc, err = net.Dial("tcp", h.ln.Addr().String())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	request := "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	if _, err := nc.Write(append([]byte(request), behind...)); err != nil {
+		t.Fatal(err)
+	}
+	p := &rawPeer{nc, bufio.NewReader(nc)}
+	resp, err := http.ReadResponse(p.br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+		t.Fatalf("status %d, headers %v", resp.StatusCode, resp.Header)
+	}
+	return p
+}
+
+func (p *rawPeer) frame(t testing.TB) (ws.OpCode, string) {
+	t.Helper()
+	f, err := ws.ReadFrame(p.br)
+	if err != nil {
+		t.Fatalf("read frame: %v", err)
+	}
+	return f.Header.OpCode, string(f.Payload)
+}
+
+func (p *rawPeer) want(t testing.TB, op ws.OpCode, payload string) {
+	t.Helper()
+	if gotOp, got := p.frame(t); gotOp != op || got != payload {
+		t.Fatalf("got frame %v %q, want %v %q", gotOp, cut(got), op, cut(payload))
+	}
+}
+
+func (p *rawPeer) send(t testing.TB, b []byte) {
+	t.Helper()
+	if _, err := p.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *rawPeer) wantEOF(t testing.TB) {
+	t.Helper()
+	if b, err := p.br.ReadByte(); err != io.EOF {
+		t.Fatalf("got byte %x, error %v, want EOF", b, err)
 	}
 }
