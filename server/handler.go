@@ -59,6 +59,9 @@ func (c *client) Message(_ *loop.Conn, op ws.OpCode, payload []byte) {
 		if waits {
 			return
 		}
+		// It was closed just now: dropped here, so that no later message takes
+		// it for one that is still in use.
+		c.box.CompareAndSwap(box, nil)
 	}
 	c.perform(cmd)
 }
@@ -121,7 +124,6 @@ func (c *client) perform(cmd command) {
 		}
 		next, ok := box.take()
 		if !ok {
-			// A closed mailbox is passed by, so nothing comes in between.
 			c.box.CompareAndSwap(box, nil)
 			return
 		}

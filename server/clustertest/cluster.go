@@ -20,6 +20,10 @@ const (
 	MintKey  = "test-mint-key"
 	AdminKey = "test-admin-key"
 
+	// TokenKeys and AdminTokenKeys are the key rings, as the environment has them.
+	TokenKeys      = userHex
+	AdminTokenKeys = adminHex
+
 	userHex  = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 	adminHex = "f0e0d0c0b0a090807060504030201000f1e1d1c1b1a191817161514131211101"
 )
@@ -170,6 +174,20 @@ func (c *Cluster) Publish(subject, body string) uint64 {
 	}
 	return c.publisher.Publish(subject, body)
 }
+
+// TryPublish is Publish for a server that may be gone: false, it was not
+// stored, or nobody knows. With the same id it may be tried again.
+func (c *Cluster) TryPublish(subject, body, id string) bool {
+	if c.conn == nil {
+		c.conn = c.NATS.Conn(c.t)
+	}
+	msg := &nats.Msg{Subject: subject, Data: []byte(body), Header: nats.Header{nats.MsgIdHdr: {id}}}
+	answer, err := c.conn.RequestMsg(msg, time.Second)
+	return err == nil && !strings.Contains(string(answer.Data), `"error"`)
+}
+
+// T is the test the cluster belongs to.
+func (c *Cluster) T() *testing.T { return c.t.(*testing.T) }
 
 // Subject is where events of a kind are published; chat only for messages.
 func Subject(company, agent, kind, chat string) string {

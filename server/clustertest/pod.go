@@ -137,8 +137,13 @@ func (p *Pod) Stop() { p.process.signal(syscall.SIGSTOP) }
 // Cont lets a stopped process go on.
 func (p *Pod) Cont() { p.process.signal(syscall.SIGCONT) }
 
-// PID is that of a process.
-func (p *Pod) PID() int { return p.process.cmd.Process.Pid }
+// PID is that of a process, 0 for a gateway in this one.
+func (p *Pod) PID() int {
+	if p.process == nil {
+		return 0
+	}
+	return p.process.cmd.Process.Pid
+}
 
 // URL is the pod's public address under a scheme without its s: "ws" or "http".
 func (p *Pod) URL(scheme string) string {

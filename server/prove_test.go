@@ -1,0 +1,129 @@
+package server_test
+
+import (
+	"context"
+	"crypto/tls"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/daisi/daisi-ws/bench"
+	"github.com/daisi/daisi-ws/server/clustertest"
+)
+
+// benchOptions point the harness at a cluster's public doors.
+func benchOptions(c *clustertest.Cluster) bench.Options {
+	o := bench.Options{
+		NATS: c.NATS.URL, APIKey: clustertest.APIKey, TokenKey: clustertest.TokenKeys, Settle: proofSettle,
+	}
+	if c.Cert != nil {
+		o.TLS = &tls.Config{RootCAs: c.Cert.Pool, MinVersion: tls.VersionTLS12}
+	}
+	for _, p := range c.Pods {
+		o.Addrs = append(o.Addrs, p.Addr())
+		o.Internal = append(o.Internal, p.InternalURL())
+		if pid := p.PID(); pid != 0 {
+			o.PIDs = append(o.PIDs, pid)
+		}
+	}
+	return o
+}
+
+// show prints the report, so that a proof's figures are in its output.
+func show(t *testing.T, r *bench.Report, err error) {
+	t.Helper()
+	if err != nil && r == nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := r.WriteTable(&text); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("\n" + text.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fanoutOptions(c *clustertest.Cluster) bench.FanoutOptions {
+	return bench.FanoutOptions{
+		Options: benchOptions(c), Sessions: proofSessions, Agents: proofAgents, Rate: proofRate, Duration: proofTime,
+	}
+}
+
+// Sessions of many agents, each agent's on all three pods, a third of them on
+// another chat, a second company with the same agent names: nothing lost,
+// repeated, out of order, of a wrong chat or tenant. Then the same with one
+// frame dropped and one doubled by the client: the oracle says 1 and 1.
+func TestProveFanoutOverThreeProcesses(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{Pods: 3, Processes: true})
+	r, err := bench.Fanout(context.Background(), fanoutOptions(c))
+	show(t, r, err)
+	if r.Exit != bench.ExitPass {
+		t.Errorf("exit %v", r.Exit)
+	}
+	for _, p := range c.Pods {
+		m := p.Metrics()
+		if n := m["dws_forward_events_sent_total"]; n == 0 {
+			t.Errorf("%s forwarded nothing", p.ID)
+		} else {
+			t.Logf("%s forwarded %.0f events, received %.0f", p.ID, n, m["dws_forward_events_received_total"])
+		}
+		p.Check()
+	}
+
+	planted := fanoutOptions(c)
+	planted.Plant = bench.Plant{Drop: 1, Double: 1}
+	r, err = bench.Fanout(context.Background(), planted)
+	show(t, r, err)
+	lost, _ := r.Figure("lost")
+	repeated, _ := r.Figure("repeated")
+	if r.Exit != bench.ExitBroken || lost != 1 || repeated != 1 {
+		t.Errorf("planted 1 and 1: exit %v, lost %v, repeated %v", r.Exit, lost, repeated)
+	}
+}
+
+// Every old socket's 4402 is seen before the newcomer's ready; then exactly
+// the newest socket of each user has the event.
+func TestProveTakeover(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{Pods: 2, Processes: true})
+	r, err := bench.Takeover(context.Background(), bench.TakeoverOptions{Options: benchOptions(c), Users: proofUsers})
+	show(t, r, err)
+	if r.Exit != bench.ExitPass {
+		t.Errorf("exit %v", r.Exit)
+	}
+}
+
+// Idle sessions in one process: memory of user and kernel, goroutines, CPU of
+// logins.
+func TestProveIdleSessions(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{Pods: 1, Processes: true})
+	before := c.Pods[0].Metrics()["go_goroutines"]
+	r, err := bench.Connect(context.Background(), bench.ConnectOptions{Options: benchOptions(c), Sessions: proofIdle})
+	show(t, r, err)
+	if r.Exit != bench.ExitPass {
+		t.Errorf("exit %v", r.Exit)
+	}
+	t.Logf("goroutines: %.0f without a session", before)
+}
+
+// Redis and NATS stopped, then killed and restarted (Redis empty), a pod
+// killed with -9: clients stay, events wait and come; afterwards the fan-out
+// proof holds in the same processes.
+func TestProveFaultsThenNothingIsLost(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{Pods: 3, Processes: true})
+	watch := newWatcher(c)
+	watch.during("redis stopped", proofOutage, c.Redis.Stop, c.Redis.Cont)
+	watch.during("redis killed, empty", proofOutage/2, c.Redis.Kill, func() { c.Redis.Restart(false) })
+	watch.during("nats stopped", proofOutage, c.NATS.Stop, c.NATS.Cont)
+	watch.during("nats killed, store kept", proofOutage/2, c.NATS.Kill, func() { c.NATS.Restart(true) })
+	watch.during("pod-2 killed -9", proofOutage/2, func() { watch.forget(2); c.Pods[2].Kill() }, c.Pods[2].Start)
+	watch.end()
+	c.AwaitWhole()
+	began := time.Now()
+	r, err := bench.Fanout(context.Background(), fanoutOptions(c))
+	show(t, r, err)
+	if r.Exit != bench.ExitPass {
+		t.Errorf("after the faults: exit %v (%v)", r.Exit, time.Since(began))
+	}
+}

@@ -1,0 +1,17 @@
+//go:build !prove
+
+package server_test
+
+import "time"
+
+// The short form of each proof, for make test.
+const (
+	proofSessions = 300
+	proofAgents   = 20
+	proofRate     = 200
+	proofTime     = 3 * time.Second
+	proofUsers    = 60
+	proofIdle     = 500
+	proofOutage   = 3 * time.Second
+	proofSettle   = time.Second
+)
