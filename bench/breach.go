@@ -58,7 +58,7 @@ type Verdict struct {
 	Foreign   int64            `json:"foreign"`   // event frames of other runs
 	Gaps      int64            `json:"gaps"`      // gap frames
 	Takeovers int64            `json:"takeovers"` // sockets outranked by a newer one of their key
-	Overlaps  int64            `json:"overlaps"`  // of them: close seen after the newcomer's ready
+	Overlaps  int64            `json:"overlaps"`  // of them: told of their end only after the newcomer's ready was seen; judged by takeover alone
 	Breaches  map[string]int64 `json:"breaches"`
 	Findings  []Finding        `json:"findings,omitempty"`
 }

@@ -26,7 +26,10 @@
 //     select_chat): earlier numbers are optional, later ones are owed.
 //  4. A socket that closed was told: what it had not been given yet is counted
 //     as told. A hole before something it was given is a loss all the same.
-//  5. Frames of other runs are ignored and counted as foreign.
+//  5. Two sockets are read by different goroutines, so what the server did in
+//     order can be handled here out of order. Where the order of two sockets
+//     is judged (takeover), one poller and a sentinel socket restore it.
+//  6. Frames of other runs are ignored and counted as foreign.
 //
 // # Goroutines and locks
 //
@@ -35,8 +38,8 @@
 // one publishing goroutine (the caller's), Sampler and Watchdog one each; Run
 // starts them and returns when all have ended.
 //
-// Lock order: User.mu -> Watch.mu -> Page.mu -> Oracle.mu. Histogram locks are
-// leaves.
+// Lock order: client.mu -> User.mu -> Watch.mu -> Page.mu -> Oracle.mu;
+// User.mu -> sentinel.mu. Fleet.mu and histogram locks are leaves.
 //
 // # Adding a scenario
 //

@@ -47,6 +47,7 @@ type Fleet struct {
 	login, loginRaw Hist
 
 	mu     sync.Mutex
+	order  *sentinel        // nil without Order
 	closes map[string]int64 // ends not begun here, by close code
 	errors map[string]int64 // error frames by code
 }
@@ -100,9 +101,35 @@ func (f *Fleet) Frames() (n int64) {
 	return n
 }
 
+// Order lets o judge in which order sockets were told things. The Fleet must run,
+// and have one poller.
+func (f *Fleet) Order(ctx context.Context, o *Oracle) error {
+	if f.opts.Pollers != 1 {
+		return fmt.Errorf("order what sockets are told: %d pollers, only one keeps an order", f.opts.Pollers)
+	}
+	s, err := newSentinel(ctx, f.engine)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.order = s
+	f.mu.Unlock()
+	o.judgeOverlaps(s.after)
+	return nil
+}
+
 // CloseAll says goodbye on all sockets and waits until they are gone, or ctx
 // ends.
 func (f *Fleet) CloseAll(ctx context.Context) error {
+	f.mu.Lock()
+	order := f.order
+	f.order = nil
+	f.mu.Unlock()
+	if order != nil {
+		if err := order.close(); err != nil {
+			return fmt.Errorf("close sentinel: %w", err)
+		}
+	}
 	f.engine.Each(func(c *loop.Conn) { c.Close(1000, "") })
 	for f.engine.Len() > 0 {
 		if err := Wait(ctx, time.Now().Add(10*time.Millisecond)); err != nil {
@@ -150,3 +177,7 @@ func (f *Fleet) closed(_ *client, why loop.End, wasReady bool) {
 	defer f.mu.Unlock()
 	f.closes[strconv.Itoa(int(why.Code))]++
 }
+
+// SetProcessDefaults sets what the engine needs once a process: call it first
+// thing in main or TestMain.
+func SetProcessDefaults() { loop.SetProcessDefaults() }

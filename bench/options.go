@@ -40,7 +40,6 @@ type Options struct {
 	Company   string        `json:"company"`    // company ids begin so; default bench-<run>, so that runs do not meet
 	DrainTime time.Duration `json:"drain_time"` // how long outstanding events are waited for, default 10 s
 	Quiet     time.Duration `json:"quiet"`      // and then for repeats, default 300 ms
-	Grace     time.Duration `json:"grace"`      // how late an old socket's close may be seen, default 20 ms
 	Settle    time.Duration `json:"settle"`     // between a ramp and the reading of memory, default 10 s
 	Seed      uint64        `json:"seed"`       // 0: from the clock; the report has it
 	Plant     Plant         `json:"plant"`      // faults planted into this client, to show that the oracle sees them
@@ -64,7 +63,6 @@ func (o Options) withDefaults() (Options, error) {
 	orDuration(&o.LoginTimeout, 15*time.Second)
 	orDuration(&o.DrainTime, 10*time.Second)
 	orDuration(&o.Quiet, 300*time.Millisecond)
-	orDuration(&o.Grace, 20*time.Millisecond)
 	orDuration(&o.Settle, 10*time.Second)
 	switch {
 	case o.LoginRetries == 0:

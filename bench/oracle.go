@@ -11,25 +11,25 @@ import (
 type Oracle struct {
 	// Static after NewOracle.
 	book  *Book
-	grace time.Duration
+	after func(do func()) // nil: overlaps are not judged
 
 	// Any goroutine.
 	received, foreign, gaps, takeovers, overlaps atomic.Int64
 	counts                                       [breaches]atomic.Int64
-	overlap                                      Hist // how long after the newcomer's ready the old socket's close was seen
+	overlap                                      Hist // how long after the newcomer's ready an overlapping socket's end was seen
 
 	mu       sync.Mutex
 	watches  []*Watch
 	findings []Finding
 }
 
-// NewOracle judges by book. grace is how long after a newcomer's ready the close
-// of the old socket may be SEEN here: two sockets are read by different
-// goroutines, so what the server did in order can be seen out of order by as
-// much as this process was late. Events are judged without it.
-func NewOracle(book *Book, grace time.Duration) *Oracle {
-	return &Oracle{book: book, grace: grace}
-}
+// NewOracle judges by book.
+func NewOracle(book *Book) *Oracle { return &Oracle{book: book} }
+
+// judgeOverlaps makes it a breach when an older socket of a key is told of its
+// end only after the newer one's ready was seen. after must run its argument
+// when all that had reached this machine was handled. Before the first Watch.
+func (o *Oracle) judgeOverlaps(after func(do func())) { o.after = after }
 
 // User is a key (company, agent, user): at most one of its sockets may live.
 type User struct {

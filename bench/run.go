@@ -90,7 +90,7 @@ func newStage(o Options, s Scenario) (*Stage, error) {
 			Latencies: make(map[string]Latency), Usage: make(map[string]Usage),
 		},
 	}
-	st.Oracle = NewOracle(st.Book, o.Grace)
+	st.Oracle = NewOracle(st.Book)
 	st.Sampler = NewSampler(o.PIDs, st.fillSample)
 	if len(o.Addrs) > 0 {
 		fleet, err := NewFleet(FleetOptions{

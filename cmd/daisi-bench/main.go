@@ -17,7 +17,6 @@ import (
 	"syscall"
 
 	"github.com/daisi/daisi-ws/bench"
-	"github.com/daisi/daisi-ws/loop"
 )
 
 func main() {
@@ -34,7 +33,7 @@ func main() {
 const readerCommand = "floor-reader"
 
 func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, error) {
-	loop.SetProcessDefaults()
+	bench.SetProcessDefaults()
 	if len(args) == 3 && args[0] == readerCommand {
 		return bench.ExitError, reader(args[1], args[2])
 	}
