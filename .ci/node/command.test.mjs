@@ -22,7 +22,7 @@ test('without settings: the printed line logs in, and shows what publish publish
   const pod = await startPod('printed', { env: Object.fromEntries(Object.keys(keys).map((k) => [k, ''])) })
   const line = await until('the line', () => pod.child.log.match(/^\.\/bin\/daisi-ws connect '.*'$/m)?.[0])
   assert.match(pod.child.log, /DEVELOPMENT: ONE POD ONLY/)
-  const client = spawn('bash', ['-c', line.replace("connect '", "connect -select 628@s.whatsapp.net -n 3 '")], { cwd: root, env: bare })
+  const client = spawn('bash', ['-c', line + ' -select 628@s.whatsapp.net -n 3'], { cwd: root, env: bare })
   let lines = ''
   client.stdout.on('data', (d) => (lines += d))
   client.stderr.on('data', (d) => (lines += d))

@@ -40,14 +40,24 @@ func connect(ctx context.Context, c console, args []string) error {
 	if err := parseFlags(f, args); err != nil {
 		return err
 	}
-	if f.NArg() != 1 {
+	// Flags may follow the URL: it is pasted, and they are added.
+	url := f.Arg(0)
+	if f.NArg() > 1 {
+		if err := parseFlags(f, f.Args()[1:]); err != nil {
+			return err
+		}
+		if f.NArg() > 0 {
+			url = ""
+		}
+	}
+	if url == "" {
 		return fmt.Errorf("%w: connect URL", errUsage)
 	}
 	header := http.Header{}
 	if *origin != "" {
 		header.Set("Origin", *origin)
 	}
-	cl, err := dial(ctx, f.Arg(0), header, *insecure)
+	cl, err := dial(ctx, url, header, *insecure)
 	if err != nil {
 		return err
 	}

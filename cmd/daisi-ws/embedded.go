@@ -14,11 +14,11 @@ import (
 func embed(o *server.Options) ([]func(context.Context) error, error) {
 	var parts []func(context.Context) error
 	if o.Redis.URL == "" {
-		s, err := redisembedded.New(redisembedded.Options{})
+		s, err := redisembedded.Listen("127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("embed Redis: %w", err)
 		}
-		o.Redis.URL = s.URL()
+		o.Redis.URL = s.URL
 		parts = append(parts, s.Run)
 	}
 	if o.NATS.URL == "" {

@@ -38,9 +38,11 @@ func plan(environ []string) (planned, error) {
 		}
 	}
 	p.makeUp()
-	if _, err := effectiveOptions(p.options); err != nil {
+	effective, err := effectiveOptions(p.options)
+	if err != nil {
 		return planned{}, err
 	}
+	p.options.PodID = fmt.Sprint(effective["PodID"]) // every log line has it
 	return p, nil
 }
 
