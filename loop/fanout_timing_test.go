@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/gobwas/ws"
 )
 
 const benchFrame = 260 // bytes on the wire
@@ -134,15 +132,8 @@ func benchFanout(b *testing.B, secure bool, burst int) {
 	}
 	perFrame(b, b.N*sockets*burst, start)
 	b.StopTimer()
-	t := e.metrics.sum()
-	b.ReportMetric(float64(t.joined)/float64(sum(t.frames[:])), "frames/write")
-}
-
-func sum(n []uint64) (s uint64) {
-	for _, v := range n {
-		s += v
-	}
-	return s
+	joined, writes := flushes(e)
+	b.ReportMetric(float64(joined)/float64(writes), "frames/write")
 }
 
 // awaitWritten sleeps so that waiting costs no CPU of the measured process.
@@ -174,7 +165,7 @@ func adoptFar(b testing.TB, e *Engine, n int, secure bool) []*Conn {
 			}
 			nc = t
 		}
-		c := e.NewConn(quiet{})
+		c := e.NewConn(quietHandler{})
 		if err := e.Adopt(c, nc, nil, nil); err != nil {
 			b.Fatal(err)
 		}
@@ -182,10 +173,3 @@ func adoptFar(b testing.TB, e *Engine, n int, secure bool) []*Conn {
 	})
 	return conns
 }
-
-// quiet ignores everything.
-type quiet struct{}
-
-func (quiet) Message(*Conn, ws.OpCode, []byte) {}
-func (quiet) Tick(*Conn, uint32)               {}
-func (quiet) Closed(*Conn, End)                {}
