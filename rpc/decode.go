@@ -53,6 +53,8 @@ var (
 	errFrame = errors.New("frame must hold exactly one of hello, batch, progress, ack")
 	errItems = fmt.Errorf("more than %d events, fences or marks", maxItems)
 	errUTF8  = errors.New("string is not UTF-8")
+
+	errNumber = errors.New("field number is too large")
 )
 
 // decode reads b, which must not change afterwards: event bodies point into it.
@@ -101,6 +103,9 @@ func next(b []byte) (f field, rest []byte, err error) {
 	num, typ, n := protowire.ConsumeTag(b)
 	if n < 0 {
 		return f, nil, protowire.ParseError(n)
+	}
+	if num > protowire.MaxValidNumber {
+		return f, nil, errNumber // protowire lets it pass, the generated code does not
 	}
 	b = b[n:]
 	f.tag = protowire.EncodeTag(num, typ)

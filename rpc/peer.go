@@ -13,6 +13,9 @@ import (
 	"github.com/daisi/daisi-ws/session"
 )
 
+// headRoom is more than a Batch takes beside its events and fences.
+const headRoom = 1 << 10
+
 // peer is the sending half toward one other pod. Made by SetPeers, run by
 // Service.Run, ended by leave or by the end of Run. It never retries a batch.
 type peer struct {
@@ -87,7 +90,7 @@ func (p *peer) offer(b *session.Batch) drop {
 		p.broke() // sequences of another stream would mean something else there
 		return dropStreamChanged
 	}
-	if content+minBytes/4 > p.svc.opts.MaxMessage {
+	if content+headRoom > p.svc.opts.MaxMessage {
 		return dropTooBig
 	}
 	if p.stuck(now) {

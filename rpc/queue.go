@@ -10,8 +10,8 @@ import (
 // cost of a message, which no longer counts at this size.
 const joinBytes = 256 << 10
 
-// maxMarks of one Progress frame keep it far below any message limit.
-const maxMarks = 512
+// maxMarks of one Progress frame keep it below any message limit.
+const maxMarks = 128
 
 // batchCost is what a queued batch is taken to weigh beside its events.
 const batchCost = 128

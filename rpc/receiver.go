@@ -26,7 +26,8 @@ type receiver struct {
 
 	mu      sync.Mutex // guards the following, and the order of Sink's Stream… calls
 	streams map[session.Owner]*inbound
-	open    int // handlers at work, also those that did not say hello
+	open    int    // handlers at work, also those that did not say hello
+	said    string // last refusal that was logged
 }
 
 // inbound is one stream of one peer. The handler's goroutine writes, a second
@@ -132,6 +133,20 @@ func (r *receiver) served() int {
 	return len(r.streams)
 }
 
+// complain logs a refusal once, until it is another one: a peer comes again
+// every few seconds.
+func (r *receiver) complain(owner string, err error) {
+	owner = owner[:min(len(owner), maxOwner)]
+	text := owner + ": " + err.Error()
+	r.mu.Lock()
+	again := text == r.said
+	r.said = text
+	r.mu.Unlock()
+	if !again {
+		r.svc.log.Warn().Err(err).Str("peer", owner).Msg("refused a peer")
+	}
+}
+
 // greet waits for the peer's hello and compares it with ours.
 func (in *inbound) greet(ctx context.Context) error {
 	late := time.NewTimer(in.recv.hello)
@@ -150,7 +165,7 @@ func (in *inbound) greet(ctx context.Context) error {
 	}
 	id := in.recv.svc.opts.Stream()
 	if err := checkHello(in.recv.svc.helloOf(id), in.frame.hello); err != nil {
-		in.recv.svc.log.Warn().Err(err).Str("peer", in.frame.hello.OwnerId).Msg("refused a peer")
+		in.recv.complain(in.frame.hello.OwnerId, err)
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	in.from, in.streamID = session.Owner(in.frame.hello.OwnerId), id
