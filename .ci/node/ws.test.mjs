@@ -60,7 +60,7 @@ for (const scheme of ['ws', 'wss']) {
     assert.deepEqual(events.map((e) => sha256(e.body)), want)
     events.forEach((e, i) => assert.ok(i === 0 || e.seq > events[i - 1].seq, `seq falls at ${i}`))
     assert.ok((await metric(b, 'dws_events_forwarded_total')) - before >= EVENTS, 'pod B forwarded them')
-    await Promise.all([a.stop('SIGKILL'), b.stop('SIGKILL')])
+    assert.deepEqual(await Promise.all([a.stop(), b.stop()]), [0, 0])
   })
 }
 

@@ -68,7 +68,11 @@ func run(ctx context.Context, c console) error {
 	cancel()
 	stop()
 	<-greeted
-	if err = errors.Join(err, group.Wait()); err != nil && !errors.Is(err, context.Canceled) {
+	// A server that was told to end before it was ready says so; that is no news.
+	if ended := group.Wait(); ended != nil && !errors.Is(ended, context.Canceled) {
+		err = errors.Join(err, ended)
+	}
+	if err != nil {
 		return advise(err)
 	}
 	log.Info().Dur("ran", time.Since(began)).Msg("stopped")
