@@ -61,7 +61,12 @@ type houseOptions struct {
 // startHouse runs all of it until the test ends, and checks the ledger then.
 func startHouse(t testing.TB, o houseOptions) *house {
 	t.Helper()
-	h := &house{engine: startEngine(t, o.loop), handler: o.handler, arrived: make(chan *Conn, 20000)}
+	return startHouseOn(t, startEngine(t, o.loop), o)
+}
+
+func startHouseOn(t testing.TB, e *Engine, o houseOptions) *house {
+	t.Helper()
+	h := &house{engine: e, handler: o.handler, arrived: make(chan *Conn, 20000)}
 	if h.handler == nil {
 		h.handler = func() Handler { return newEcho() }
 	}
@@ -112,6 +117,12 @@ func startEngine(t testing.TB, o Options) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runEngine(t, e)
+	return e
+}
+
+func runEngine(t testing.TB, e *Engine) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -125,7 +136,6 @@ func startEngine(t testing.TB, o Options) *Engine {
 			t.Errorf("%d sockets after the end", n)
 		}
 	})
-	return e
 }
 
 // checkLedger wants every copy accounted for, and so many still queued.
@@ -261,6 +271,12 @@ func (h *house) raw(t testing.TB, behind []byte) *rawPeer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
+	return h.upgraded(t, nc, behind)
+}
+
+// upgraded asks for the upgrade on nc.
+func (h *house) upgraded(t testing.TB, nc net.Conn, behind []byte) *rawPeer {
+	t.Helper()
 	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
 	request := "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -32,21 +32,22 @@ func (f *tlsFields) rawInput(c *tls.Conn) *bytes.Buffer {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), f.raw))
 }
 
-// lend gives c a pooled input buffer if it has none.
+// lend gives c a pooled input buffer, with what it holds of a record.
 func (f *tlsFields) lend(c *tls.Conn, alloc *Allocator) *[]byte {
 	if f == nil {
 		return nil
 	}
 	raw := f.rawInput(c)
-	if raw.Cap() != 0 {
-		return nil // holds a part of a record, or was never ours
+	if raw.Len() > lendSize/2 {
+		return nil // several records: read by http, once
 	}
 	lent := alloc.Malloc(lendSize)
-	*raw = *bytes.NewBuffer((*lent)[:0])
+	*raw = *bytes.NewBuffer(append((*lent)[:0], raw.Bytes()...))
 	return lent
 }
 
-// takeBack takes drained buffers away from c.
+// takeBack takes drained buffers away from c; of a record in pieces it leaves
+// just these.
 func (f *tlsFields) takeBack(c *tls.Conn, alloc *Allocator, lent *[]byte) {
 	if f == nil {
 		return
@@ -59,7 +60,7 @@ func (f *tlsFields) takeBack(c *tls.Conn, alloc *Allocator, lent *[]byte) {
 	raw := f.rawInput(c)
 	if raw.Len() == 0 {
 		*raw = bytes.Buffer{}
-	} else if lent != nil {
+	} else {
 		*raw = *bytes.NewBuffer(bytes.Clone(raw.Bytes()))
 	}
 	if lent != nil {
@@ -87,8 +88,8 @@ func findTLSFields() *tlsFields {
 	return f
 }
 
-// try runs a conversation over TLS in which the server's buffers are taken away
-// between messages, those in pieces too.
+// try runs a conversation over TLS in which the server's buffers are lent and
+// taken away between messages.
 func (f *tlsFields) try() error {
 	cert, err := throwawayCert()
 	if err != nil {
@@ -117,6 +118,9 @@ func (f *tlsFields) try() error {
 		lent := f.lend(server, alloc)
 		if _, err = io.ReadFull(server, got); err == nil && !bytes.Equal(got, want) {
 			err = errors.New("bytes changed")
+		}
+		if i == 0 && (*lent)[0] == 0 {
+			err = errors.Join(err, errors.New("lent buffer was not used"))
 		}
 		f.takeBack(server, alloc, lent)
 		if raw := f.rawInput(server); err == nil && (raw.Len() != 0 || raw.Cap() != 0) {
