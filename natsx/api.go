@@ -41,7 +41,7 @@ const (
 
 const (
 	apiPrefix  = "$JS.API."
-	apiTimeout = 2 * time.Second
+	apiTimeout = 5 * time.Second
 	// deafAfter is how long the server may hear nothing of the publisher's
 	// stream, which beats once a second.
 	deafAfter = 5 * time.Second
@@ -83,7 +83,7 @@ func (c *Client) call(ctx context.Context, subject string, req, resp any) error 
 	return nil
 }
 
-// ask sends req as JSON and returns the answer as it is, within ctx and 2 s.
+// ask sends req as JSON and returns the answer as it is, within ctx and 5 s.
 func (c *Client) ask(ctx context.Context, subject string, req any) ([]byte, error) {
 	nc := c.conn()
 	if nc == nil {
@@ -157,6 +157,9 @@ func (c *Client) info(ctx context.Context, stream string) (*streamInfo, error) {
 			return nil, nil
 		}
 		return nil, err
+	}
+	if i.State.FirstSeq == 0 { // never held anything
+		i.State.FirstSeq = i.State.LastSeq + 1
 	}
 	return i, nil
 }

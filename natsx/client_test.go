@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // start runs a client until the test ends, and waits until it is ready.
 func start(t testing.TB, o Options) *Client {

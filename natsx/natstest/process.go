@@ -1,7 +1,7 @@
 package natstest
 
 import (
-	"context"
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -10,12 +10,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 const startTimeout = 20 * time.Second
@@ -41,8 +39,9 @@ type run struct {
 	ended chan struct{}
 }
 
-// StartProcess starts a nats-server process, which ends with the test.
-func StartProcess(t testing.TB) *Process {
+// StartProcess starts a nats-server process, which ends with the test. Each
+// of config is appended to its configuration file.
+func StartProcess(t testing.TB, config ...string) *Process {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,7 +56,8 @@ func StartProcess(t testing.TB) *Process {
 		dir:    t.TempDir(),
 		port:   port,
 	}
-	if err := os.WriteFile(p.file("nats.conf"), fmt.Appendf(nil, "max_payload: 8MB\njetstream { store_dir: %q }\n", p.store()), 0o600); err != nil {
+	conf := fmt.Appendf(nil, "max_payload: 8MB\njetstream { store_dir: %q }\n%s\n", p.store(), strings.Join(config, "\n"))
+	if err := os.WriteFile(p.file("nats.conf"), conf, 0o600); err != nil {
 		t.Fatalf("cannot write config: %s", err)
 	}
 	t.Cleanup(p.end)
@@ -102,6 +102,33 @@ func (p *Process) Restart(keepStore bool) {
 	p.start()
 }
 
+// Save restarts the process and keeps a copy of its store.
+func (p *Process) Save() {
+	p.t.Helper()
+	p.Kill()
+	p.copyStore(p.store(), p.file("saved"))
+	p.start()
+}
+
+// Rewind restarts the process with the store as it was when saved.
+func (p *Process) Rewind() {
+	p.t.Helper()
+	p.Kill()
+	p.copyStore(p.file("saved"), p.store())
+	p.start()
+}
+
+func (p *Process) copyStore(from, to string) {
+	p.t.Helper()
+	err := os.RemoveAll(to)
+	if err == nil {
+		err = os.CopyFS(to, os.DirFS(from))
+	}
+	if err != nil {
+		p.t.Fatalf("cannot copy the store: %s", err)
+	}
+}
+
 func (p *Process) file(name string) string { return filepath.Join(p.dir, name) }
 func (p *Process) store() string           { return p.file("store") }
 
@@ -122,13 +149,12 @@ func (p *Process) start() {
 		p.t.Fatalf("cannot start nats-server: %s", err)
 	}
 	p.run = r
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	for err = probe(ctx, p.URL); err != nil; err = probe(ctx, p.URL) {
+	addr, timeout := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), time.After(startTimeout)
+	for err = probe(addr); err != nil; err = probe(addr) {
 		select {
 		case <-r.ended:
 			p.t.Fatalf("nats-server ended at start:\n%s", p.log())
-		case <-ctx.Done():
+		case <-timeout:
 			p.t.Fatalf("nats-server is not ready after %s: %s\n%s", startTimeout, err, p.log())
 		case <-time.After(20 * time.Millisecond):
 		}
@@ -170,17 +196,23 @@ func launch(binary string, args ...string) (*run, error) {
 	return r, <-started
 }
 
-// probe says whether JetStream answers.
-func probe(ctx context.Context, url string) error {
-	nc, err := nats.Connect(url, nats.Timeout(time.Second))
+// probe says whether the server accepts clients, whatever it asks of them; by
+// then JetStream has recovered its streams.
+func probe(addr string) error {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
+	defer c.Close()
+	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
 		return err
 	}
-	_, err = js.AccountInfo(ctx)
-	return err
+	if !strings.Contains(line, `"jetstream":true`) {
+		return fmt.Errorf("no JetStream in %q", line)
+	}
+	return nil
 }
