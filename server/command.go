@@ -64,14 +64,14 @@ func decode(message []byte) (command, error) {
 	if err := fastjson.ValidateBytes(message); err != nil {
 		return command{}, errJSON
 	}
-	name, ok := textField(v, "type")
+	name, ok := lentField(v, "type")
 	if !ok {
 		return command{}, errType
 	}
-	if name == "ready" {
+	if string(name) == "ready" { // the commonest, so nothing is copied for it
 		return command{verb: verbReady}, nil
 	}
-	read := decoders[name]
+	read := decoders[string(name)]
 	if read == nil {
 		return command{}, fmt.Errorf("unknown type %.64q; known are select_chat, ready, resume and refresh", name)
 	}
@@ -89,14 +89,20 @@ var decoders = map[string]func(*fastjson.Value) (command, error){
 	"refresh":     decodeRefresh,
 }
 
-// textField copies a string out of an object.
-func textField(v *fastjson.Value, name string) (string, bool) {
+// lentField is a string of an object, the parser's own.
+func lentField(v *fastjson.Value, name string) ([]byte, bool) {
 	field := v.Get(name)
 	if field == nil {
-		return "", false
+		return nil, false
 	}
 	b, err := field.StringBytes()
-	return string(b), err == nil
+	return b, err == nil
+}
+
+// textField copies a string out of an object.
+func textField(v *fastjson.Value, name string) (string, bool) {
+	b, ok := lentField(v, name)
+	return string(b), ok
 }
 
 func decodeRefresh(payload *fastjson.Value) (command, error) {
