@@ -132,7 +132,11 @@ func (l *Listener) Close() error {
 func (l *Listener) Addr() net.Addr { return l.tcp.Addr() }
 
 // Pending is how many connections are neither adopted nor closed.
-func (l *Listener) Pending() int { return len(l.slots) }
+func (l *Listener) Pending() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.pending)
+}
 
 // Counts are connections accepted, refused by Admit, and failed accepts.
 func (l *Listener) Counts() (accepted, refused, failed uint64) {
