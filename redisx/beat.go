@@ -38,6 +38,8 @@ func (c *Client) beat(ctx context.Context) {
 }
 
 func (c *Client) beatOnce(ctx context.Context) error {
+	c.beating.Lock()
+	defer c.beating.Unlock()
 	lease := c.opt.LeaseTTL
 	if c.left.Load() {
 		lease = 0
@@ -52,9 +54,10 @@ func (c *Client) beatOnce(ctx context.Context) error {
 	}
 	list := readLive(reply)
 	c.live.Store(list)
-	if before := c.beatAt.Swap(int64(start)); before != 0 && start-time.Duration(before) >= lapseAfter {
-		c.lapses.Add(1)
+	if before := c.beatAt.Load(); before != 0 && start-time.Duration(before) >= lapseAfter {
+		c.lapses.Add(1) // before the beat is seen: see Beat
 	}
+	c.beatAt.Store(int64(start))
 	c.counts.beats.Inc()
 	c.kills.forget(list.owners)
 	c.onBeat(list.pods, list.revVersion)
@@ -111,8 +114,9 @@ const lapseAfter = 10 * time.Second
 // that others may have taken this pod for dead: what was agreed with Redis
 // before a lapse must be agreed again.
 func (c *Client) Beat() (age time.Duration, lapses uint64) {
-	lapses = c.lapses.Load() // first, so that a lapse in between shows as age
-	return c.BeatAge(), lapses
+	// Age first: whoever sees the beat that ended a lapse sees the lapse, too.
+	age = c.BeatAge()
+	return age, c.lapses.Load()
 }
 
 // Healthy says what is wrong with the way to Redis, nil when nothing is. It

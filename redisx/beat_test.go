@@ -43,6 +43,20 @@ func testBeat(t *testing.T, e *env) {
 		t.Error("a later beat put it back")
 	}
 
+	if _, lapses := a.Beat(); lapses != 0 {
+		t.Errorf("%d lapses of a pod that beats", lapses)
+	}
+	a.beating.Lock()
+	a.beatAt.Store(int64(sinceBoot() - lapseAfter))
+	if age, lapses := a.Beat(); age < lapseAfter || lapses != 0 {
+		t.Errorf("after a pause: beat %v old, %d lapses", age, lapses)
+	}
+	a.beating.Unlock()
+	eventually(t, "a beat after the pause", func() bool { return a.BeatAge() < time.Second })
+	if _, lapses := a.Beat(); lapses != 1 {
+		t.Errorf("after a pause that ended: %d lapses, want 1", lapses)
+	}
+
 	now := time.Now().UnixMilli()
 	e.do(t, "ZADD", podsKey, now+1500, "crashed@1|x:1", now+100000, "other@1|x:2")
 	eventually(t, "a pod that crashed on the list", lives("crashed@1"))

@@ -22,10 +22,11 @@ const patience = 2 * time.Second
 type call struct {
 	n      int
 	script *script
-	args   []any // EVALSHA, hash, number of keys, keys, arguments
-	edge   int   // index in args of the edge's number, 0: no edge
-	weight int   // keys
-	rev    bool  // wants the version of the revocations with it
+	args   []any  // EVALSHA, hash, number of keys, keys, arguments
+	edge   int    // index in args of the edge's number, 0: no edge
+	weight int    // keys
+	rev    bool   // wants the version of the revocations with it
+	ask    string // where a moving slot told us to ask, empty: its master
 
 	ctx  context.Context // gives up when it ends, nil: at due
 	due  time.Time
@@ -109,8 +110,19 @@ const (
 // passing are error codes that pass by themselves: a slot moves, a replica
 // becomes master, a disk gets room.
 var passing = [...]string{
-	"TRYAGAIN", "MOVED", "ASK", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS",
+	"TRYAGAIN", "MOVED", asking, "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS",
 	"BUSY", "MISCONF", "OOM", "ERR max number of clients",
+}
+
+const asking = "ASK "
+
+// askedTo reads the address of "ASK SLOT HOST:PORT".
+func askedTo(err error) string {
+	if err == nil || !strings.HasPrefix(err.Error(), asking) {
+		return ""
+	}
+	_, addr, _ := strings.Cut(err.Error()[len(asking):], " ")
+	return addr
 }
 
 func judge(err error) verdict {

@@ -37,12 +37,15 @@ type Client struct {
 	me, nonce                                    any
 	lockTTL, routeTTL, tombstoneTTL, selectedTTL any
 
+	beating sync.Mutex // one beat at a time: a late one must not undo LeaveLive
+
 	// Written by the beat, read by anybody.
 	live   atomic.Pointer[liveList]
 	beatAt atomic.Int64 // sinceBoot of the last successful beat's start, 0: none yet
-	left   atomic.Bool  // not on the live list any more
 	lapses atomic.Uint64
-	made   atomic.Uint64
+
+	left atomic.Bool   // not on the live list any more
+	made atomic.Uint64 // incarnations named by this process
 }
 
 // partition is what is the same in every call of a partition.
@@ -72,11 +75,11 @@ func New(o Options) (*Client, error) {
 	if c.rdb, err = connect(o.URL, c.watch.onConnect); err != nil {
 		return nil, err
 	}
-	lanes, reads := 4, 2
+	setDefault(&o.Lanes, 4)
+	reads := 2
 	if _, cluster := c.rdb.(*redis.ClusterClient); cluster {
-		lanes, reads = o.Partitions, o.Partitions
+		o.Lanes, reads = o.Partitions, o.Partitions // a pipeline has one node
 	}
-	setDefault(&o.Lanes, lanes)
 	for range min(o.Lanes, o.Partitions) {
 		c.lanes = append(c.lanes, newLane(c))
 	}

@@ -31,7 +31,8 @@ type lane struct {
 
 	// Only the lane's goroutine.
 	pending []*call          // taken from waiting, oldest first
-	strikes int              // pipelines in a row that broke
+	strikes int              // pipelines in a row with calls to send again
+	broke   bool             // the last one lost its connection
 	stop    <-chan struct{}  // nil once it was seen closed
 	last    <-chan time.Time // then: when to give up
 }

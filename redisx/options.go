@@ -30,9 +30,9 @@ type Options struct {
 	LeaseTTL time.Duration // life on the live list without a beat; default 10 s, at least 1 s
 	Beat     time.Duration // between two beats; default 500 ms, at most LeaseTTL/4
 
-	// Lanes is how many pipelines of writes are in flight at once. Default 4;
-	// in a cluster a lane a partition, so that a dead node holds up only its
-	// own partitions.
+	// Lanes is how many pipelines of writes are in flight at once. Default 4.
+	// In a cluster it is a lane a partition, whatever stands here: a dead node
+	// then holds up only its own partitions.
 	Lanes int
 	// Queue is how many calls wait in a lane before more are refused with
 	// session.ErrBusy. Default 16384.

@@ -40,6 +40,7 @@ func (l *lane) round() {
 	}
 	l.c.counts.again.Add(len(keep) - (len(l.pending) - len(batch)))
 	l.keep(keep)
+	l.broke = worst == broken
 	if worst <= failed || worst == unloaded && l.loadScripts() {
 		l.strikes = 0
 	} else {
@@ -47,53 +48,83 @@ func (l *lane) round() {
 	}
 }
 
-// prefix is how many of the pending calls make the next pipeline.
+// prefix is how many of the pending calls make the next pipeline, which goes to
+// one node.
 func (l *lane) prefix() int {
 	weight := 0
 	for i, k := range l.pending {
 		weight += k.weight
-		if i == maxCalls || i > 0 && weight > maxWeight {
+		if i == maxCalls || i > 0 && weight > maxWeight || k.ask != l.pending[0].ask {
 			return i
 		}
 	}
 	return len(l.pending)
 }
 
-// send runs one pipeline and writes reply and err of each call.
+// send runs one pipeline and writes reply and err of each call. It goes to a
+// node, never to the library's cluster client, which follows redirections by
+// itself: it has been seen to send a call to two nodes at once.
 func (l *lane) send(batch []*call) (worst verdict) {
 	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
 	defer cancel()
-	pipe := l.c.rdb.Pipeline()
+	node, err := l.c.node(ctx, batch[0])
+	if err != nil {
+		for _, k := range batch {
+			k.err = err
+		}
+		return broken
+	}
+	pipe := node.Pipeline()
 	cmds := make([]*redis.StringCmd, len(batch))
 	var version *redis.StringCmd
+	wait := func() {}
 	for i, k := range batch {
+		if k.ask != "" {
+			_ = pipe.Process(ctx, redis.NewStatusCmd(ctx, "asking"))
+		}
 		cmds[i] = redis.NewStringCmd(ctx, k.args...)
 		_ = pipe.Process(ctx, cmds[i]) // only queues
 		if k.rev && version == nil {
 			version = redis.NewStringCmd(ctx, "get", revVersionKey)
+			wait = l.readVersion(ctx, pipe, version)
 		}
-	}
-	if version != nil {
-		// Once for all logins of the pipeline: it is read after each began.
-		_ = pipe.Process(ctx, version)
 	}
 	start := time.Now()
 	_, _ = pipe.Exec(ctx) // each command has its own error
+	wait()
 	l.c.counts.pipelines.Inc()
 	l.c.counts.batch.Update(float64(len(batch)))
 	l.c.counts.roundTrip.UpdateDuration(start)
 
 	for i, k := range batch {
 		k.reply, k.err = cmds[i].Result()
+		k.ask = askedTo(k.err)
 		if k.rev && k.err == nil {
-			k.version, k.err = readVersion(version)
+			k.version, k.err = versionOf(version)
 		}
 		worst = max(worst, judge(k.err))
 	}
 	return worst
 }
 
-func readVersion(cmd *redis.StringCmd) (uint64, error) {
+// readVersion reads the version of the revocations once for all logins of a
+// pipeline, after each of them began: with it, or, where that is another
+// node's, beside it; wait then returns when it is read.
+func (l *lane) readVersion(ctx context.Context, pipe redis.Pipeliner, version *redis.StringCmd) (wait func()) {
+	cluster, ok := l.c.rdb.(*redis.ClusterClient)
+	if !ok {
+		_ = pipe.Process(ctx, version)
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cluster.Process(ctx, version)
+	}()
+	return func() { <-done }
+}
+
+func versionOf(cmd *redis.StringCmd) (uint64, error) {
 	text, err := cmd.Result()
 	if errors.Is(err, redis.Nil) {
 		return 0, nil
@@ -125,7 +156,7 @@ func (l *lane) mend() bool {
 	for l.pause(min(10*time.Millisecond<<min(l.strikes-1, 5), 200*time.Millisecond)) {
 		l.take()
 		l.expire()
-		if len(l.pending) == 0 || l.ping(l.pending[0].n) {
+		if len(l.pending) == 0 || l.answers(l.pending[0].n) {
 			return true
 		}
 		l.strikes++
@@ -133,15 +164,22 @@ func (l *lane) mend() bool {
 	return false
 }
 
-func (l *lane) ping(n int) bool {
+// answers says whether the node of partition n does, as often as it takes.
+func (l *lane) answers(n int) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
 	defer cancel()
+	l.c.relocate(ctx, l.broke)
 	node, err := l.c.master(ctx, n)
 	if err != nil {
 		return false
 	}
-	for range 1 + maxWeight/100 {
+	pings := 1
+	if l.broke {
+		pings += maxWeight / 100
+	}
+	for range pings {
 		if node.Ping(ctx).Err() != nil {
+			l.broke = true
 			return false
 		}
 	}

@@ -86,25 +86,3 @@ func (c *Client) load(ctx context.Context) error {
 	}
 	return nil
 }
-
-// eachMaster runs f for every master, in a cluster side by side.
-func (c *Client) eachMaster(ctx context.Context, f func(context.Context, *redis.Client) error) error {
-	switch rdb := c.rdb.(type) {
-	case *redis.ClusterClient:
-		return rdb.ForEachMaster(ctx, f)
-	case *redis.Client:
-		return f(ctx, rdb)
-	}
-	return fmt.Errorf("a Redis client of type %T", c.rdb)
-}
-
-// master is the node that serves partition n.
-func (c *Client) master(ctx context.Context, n int) (*redis.Client, error) {
-	switch rdb := c.rdb.(type) {
-	case *redis.ClusterClient:
-		return rdb.MasterForKey(ctx, incKey(n))
-	case *redis.Client:
-		return rdb, nil
-	}
-	return nil, fmt.Errorf("a Redis client of type %T", c.rdb)
-}

@@ -1,0 +1,338 @@
+package redisx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/daisi/daisi-ws/redisx/redistest"
+	"github.com/daisi/daisi-ws/session"
+)
+
+// Answers are cut off after the script ran: the caller must get the first
+// run's answer, not "somebody else has it".
+func TestLostAnswers(t *testing.T) {
+	s := redistest.Start(t)
+	cut := newCutter(t, s.Addr)
+	c := start(t, Options{URL: "redis://" + cut.addr, Owner: "a@1"})
+	h := hold(t, c)
+	other := hold(t, start(t, Options{URL: s.URL, Owner: "b@1"}))
+	var before uint64
+	for i := range 10 {
+		old := other.login(uint64(100 + i))
+		cut.dropAnswers(1 + i%3)
+		a := h.acquire(uint64(i))
+		if a.Verdict != session.OK || a.Epoch <= old || a.Prev == nil || a.Prev.Owner != "b@1" || a.Prev.Epoch != old {
+			t.Fatalf("round %d: %+v, prev %+v", i, a, a.Prev)
+		}
+		if epoch, _ := s.Do("GET", epochKey(part)).(string); epoch != decimal(a.Epoch) {
+			t.Errorf("round %d: epoch %d, but %s was issued: the script took the lock twice", i, a.Epoch, epoch)
+		}
+		cut.dropAnswers(1)
+		if o := h.open(session.Held{Key: alice, Conn: uint64(i), Epoch: a.Epoch}, true); o != (session.Opened{}) {
+			t.Fatalf("round %d: open %+v", i, o)
+		}
+		cut.dropAnswers(1)
+		if r := h.reassert(before, session.Held{Key: alice, Conn: uint64(i), Epoch: a.Epoch}); r[0] != (session.Reasserted{}) {
+			t.Fatalf("round %d: reassert %+v", i, r)
+		}
+		before = a.Epoch
+	}
+}
+
+// The order of edges of a route survives connections that are cut in the
+// middle of pipelines: what is asked last stands at the end.
+func TestEdgeOrderUnderCuts(t *testing.T) {
+	s := redistest.Start(t)
+	cut := newCutter(t, s.Addr)
+	var unsure atomic.Int64
+	c := start(t, Options{URL: "redis://" + cut.addr, Owner: "a@1", Partitions: 8, OnUnsure: func(int) { unsure.Add(1) }})
+	checkEdgeOrder(t, c, 1500*time.Millisecond, func() {
+		switch rand.IntN(3) {
+		case 0:
+			cut.cutAll()
+		default:
+			cut.dropAnswers(1)
+		}
+		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+	})
+	if unsure.Load() > 0 {
+		t.Errorf("%d edges were given up", unsure.Load())
+	}
+	if c.counts.again.Get() == 0 {
+		t.Error("nothing was ever sent again: the test cut nothing")
+	}
+}
+
+// The same while Redis stands still again and again: what it finds in its
+// buffers afterwards is older than what it is told then.
+func TestEdgeOrderUnderPauses(t *testing.T) {
+	s := redistest.Start(t)
+	c := start(t, Options{URL: s.URL + "?read_timeout=100ms", Owner: "a@1", Partitions: 8})
+	checkEdgeOrder(t, c, 2*time.Second, func() {
+		s.Stop()
+		time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond)
+		s.Cont()
+		time.Sleep(time.Duration(50+rand.IntN(100)) * time.Millisecond)
+	})
+	if c.counts.again.Get() == 0 {
+		t.Error("nothing was ever sent again: the test stopped nothing")
+	}
+}
+
+// The same while slots move from node to node, key by key.
+func TestEdgeOrderUnderMoves(t *testing.T) {
+	cl := redistest.StartCluster(t, 3)
+	c := create(t, Options{URL: cl.URL, Owner: "a@1", Partitions: 4})
+	// A slot that moves has another master, so a new incarnation: not here,
+	// for it would only interrupt what this test looks at.
+	c.watch.node = nil
+	run(t, c)
+	checkEdgeOrder(t, c, 2*time.Second, func() {
+		key := incKey(rand.IntN(4))
+		from := cl.Owner(key)
+		to := cl.Nodes[rand.IntN(3)]
+		if to == from {
+			return
+		}
+		cl.BeginMove(key, to)
+		for cl.MoveKeys(key, from, to, 1) > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cl.EndMove(key, to)
+	})
+}
+
+// checkEdgeOrder joins and leaves routes at random while disturb is called for
+// a time, and looks whether Redis has what was asked last, and whether answers
+// came in the order of questions.
+func checkEdgeOrder(t *testing.T, c *Client, d time.Duration, disturb func()) {
+	t.Helper()
+	const routes = 5
+	type answered struct{ n, i int }
+	answers := make(chan answered, 1<<20)
+	last := make([][routes]bool, c.opt.Partitions)
+	asked := make([]int, c.opt.Partitions)
+	incs := make([]string, c.opt.Partitions)
+	for n := range incs {
+		incs[n] = incOf(t, c, n)
+	}
+	want := func(i int) session.Want { return session.Want{Company: "acme", Agent: fmt.Sprint(i)} }
+	stop := time.Now().Add(d)
+	for time.Now().Before(stop) {
+		for range 100 {
+			n, i := rand.IntN(c.opt.Partitions), rand.IntN(routes)
+			last[n][i] = rand.IntN(2) == 0
+			if !last[n][i] {
+				c.Leave(n, want(i))
+				continue
+			}
+			w, number := want(i), asked[n]
+			err := c.Join(n, incs[n], &w, session.Held{}, func(v session.Verdict, err error) {
+				if err != nil || v != session.OK {
+					t.Errorf("join in partition %d: %v, %v", n, v, err)
+				}
+				answers <- answered{n, number}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked[n]++
+		}
+		disturb()
+	}
+	seen := make([]int, c.opt.Partitions)
+	total := 0
+	for _, n := range asked {
+		total += n
+	}
+	for range total {
+		select {
+		case a := <-answers:
+			if a.i != seen[a.n] {
+				t.Fatalf("partition %d: answer to join %d, want %d", a.n, a.i, seen[a.n])
+			}
+			seen[a.n]++
+		case <-time.After(10 * time.Second):
+			t.Fatalf("answers to %v joins of %v", seen, asked)
+		}
+	}
+	for n := range last {
+		incOf(t, c, n) // behind the last leave
+		for i, joined := range last[n] {
+			l, err := c.Lookup(within(t, 5*time.Second), n, []session.Want{want(i)}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (len(l.Owners[0]) == 1) != joined {
+				t.Errorf("partition %d, route %d: owners %v, but the last that was asked is joined=%v", n, i, l.Owners[0], joined)
+			}
+		}
+	}
+}
+
+// While Redis stands still: calls with a context end with it, edges are given
+// up after 2 s and said to be unsure, nothing blocks; then all works again.
+func TestStopped(t *testing.T) {
+	s := redistest.Start(t)
+	var unsure atomic.Int64
+	c := start(t, Options{URL: s.URL, Owner: "a@1", OnUnsure: func(n int) { unsure.Store(int64(n)) }})
+	h := hold(t, c)
+	epoch := h.login(1)
+	s.Stop()
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := c.Acquire(ctx, part, h.inc, alice, 2, false, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Acquire: %v, want the context's error", err)
+	}
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("Acquire with 200 ms came back after %v", took)
+	}
+	given := make(chan error, 1)
+	w := session.Want{Company: "acme", Agent: "ag1", Chat: "c"}
+	if err := c.Join(part, h.inc, &w, session.Held{}, func(_ session.Verdict, err error) { given <- err }); err != nil {
+		t.Fatalf("Join: %v", err)
+	}
+	select {
+	case err := <-given:
+		if err == nil {
+			t.Error("a stopped Redis took an edge")
+		}
+	case <-time.After(6 * time.Second):
+		t.Fatal("the edge was not given up within 6 s")
+	}
+	if unsure.Load() != part {
+		t.Errorf("OnUnsure was not told of partition %d", part)
+	}
+	eventually(t, "an old beat", func() bool { return c.BeatAge() > 3*time.Second })
+	if c.Healthy() != nil {
+		t.Error("unhealthy after 3 s, the lease is 10 s")
+	}
+	s.Cont()
+	if a := h.acquire(3); a.Verdict != session.OK || a.Epoch <= epoch {
+		t.Errorf("afterwards: %+v", a)
+	}
+	eventually(t, "a beat", func() bool { return c.BeatAge() < time.Second })
+}
+
+func TestNoScript(t *testing.T) {
+	s := redistest.Start(t)
+	c := start(t, Options{URL: s.URL, Owner: "a@1"})
+	h := hold(t, c)
+	w := session.Want{Company: "acme", Agent: "ag1"}
+	for i := range 20 {
+		s.Do("SCRIPT", "FLUSH")
+		a := h.acquire(uint64(i))
+		s.Do("SCRIPT", "FLUSH")
+		h.open(session.Held{Key: alice, Conn: uint64(i), Epoch: a.Epoch}, false)
+		c.Leave(part, w)
+		s.Do("SCRIPT", "FLUSH")
+		h.join(&w, session.Held{})
+		wantOwners(t, c, part, w, "a@1")
+	}
+	before := c.counts.beats.Get()
+	eventually(t, "beats", func() bool { return c.counts.beats.Get() > before+1 })
+}
+
+// A server that was killed comes back, with or without its keys, with another
+// replication id: either way nobody works on under the old incarnation.
+func TestRestart(t *testing.T) {
+	s := redistest.Start(t)
+	c := start(t, Options{URL: s.URL, Owner: "a@1", Metrics: metrics.NewSet()})
+	v := newVictim(t, s.URL, "v@1")
+	subscribed := v.subscriptions()
+	for _, keep := range []bool{true, false} {
+		h := hold(t, c)
+		epoch := h.login(1)
+		s.Restart(keep)
+		a := h.acquire(2)
+		if a.Verdict != session.Stale {
+			t.Fatalf("kept keys %v, first call after a restart: %+v, want Stale", keep, a)
+		}
+		if h.inc = incOf(t, c, part); h.inc != c.inc(part) {
+			t.Errorf("incarnation %q, known %q", h.inc, c.inc(part))
+		}
+		got := h.reassert(epoch, session.Held{Key: alice, Conn: 1, Epoch: epoch})
+		if got[0].Verdict != session.OK || got[0].Prev != nil {
+			t.Errorf("kept keys %v: reassert %+v", keep, got[0])
+		}
+		if a := h.acquire(2); a.Verdict != session.OK || a.Epoch <= epoch {
+			t.Errorf("kept keys %v: then %+v", keep, a)
+		}
+		eventually(t, "another subscription", func() bool { return v.subscriptions() > subscribed })
+		subscribed = v.subscriptions()
+	}
+}
+
+func (c *Client) inc(n int) string {
+	if p := c.part[n].known.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// Two pods see a change of master; one new incarnation comes of it.
+func TestFailover(t *testing.T) {
+	s := redistest.StartSentinel(t)
+	a := hold(t, start(t, Options{URL: s.URL, Owner: "a@1", Metrics: metrics.NewSet()}))
+	b := hold(t, start(t, Options{URL: s.URL, Owner: "b@1", Metrics: metrics.NewSet()}))
+	epoch := a.login(1)
+	before := incsOf(a)
+	incsOf(b)
+
+	check := func(what string) {
+		t.Helper()
+		for _, h := range []*holder{a, b} {
+			for n := range before {
+				eventually(t, what+": another incarnation", func() bool {
+					inc, _, err := h.c.Inc(within(t, time.Second), n)
+					return err == nil && inc != before[n]
+				})
+			}
+		}
+		time.Sleep(2 * watchEach) // both have looked again by now
+		after := incsOf(a)
+		if again := incsOf(b); !reflect.DeepEqual(again, after) {
+			t.Errorf("%s: incarnations differ: the second pod replaced what the first had made", what)
+		}
+		a.inc, b.inc, before = after[part], after[part], after
+		if got := a.reassert(epoch, session.Held{Key: alice, Conn: 1, Epoch: epoch}); got[0] != (session.Reasserted{}) {
+			t.Errorf("%s: reassert %+v", what, got[0])
+		}
+	}
+
+	// Planned: for a moment both are masters, and the old one answers.
+	s.Failover()
+	check("a planned failover")
+
+	// The old master is a replica by now. This time nothing answers but the
+	// new master, and its first answer must be "stale".
+	eventually(t, "a replica", func() bool { return s.Master().Info("connected_slaves") == "1" })
+	s.KillMaster()
+	eventually(t, "an answer of the new master", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		got, err := a.c.Acquire(ctx, part, a.inc, alice, 1, false, 0)
+		if err == nil && got.Verdict != session.Stale {
+			t.Errorf("the new master's first answer: %+v, want Stale", got)
+		}
+		return err == nil
+	})
+	check("a master that died")
+}
+
+func incsOf(h *holder) (all []string) {
+	h.Helper()
+	for n := range h.c.part {
+		all = append(all, incOf(h, h.c, n))
+	}
+	return all
+}
