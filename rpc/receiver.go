@@ -242,11 +242,13 @@ func (in *inbound) take() error {
 	}
 	switch f.kind {
 	case tagFrameBatch:
+		f.batch.Stream = in.streamID
 		svc.tally.took(1, len(f.batch.Events))
 		svc.opts.Sink.Take(f.batch, in.acks.of(f.batch.N))
 	case tagFrameProgress:
 		svc.tally.took(len(f.marks), 0)
 		for _, b := range f.marks {
+			b.Stream = in.streamID
 			svc.opts.Sink.Take(b, in.acks.of(b.N))
 		}
 	default:

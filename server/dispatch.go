@@ -25,10 +25,12 @@ type dispatchEnv struct {
 	redis  partitionRedis
 	live   func() []session.Pod // the live list, ourselves included
 	peers  peerSender
-	local  func(b *session.Batch) bool // to our own partition
-	start  func(n int) uint64          // our watermark
+	local  func(b *session.Batch) bool           // to our own partition
+	start  func(n int) (stream string, w uint64) // our watermark, and of what
 	tally  *tally
 }
+
+var errStreamMoved = errors.New("the events stream is being replaced")
 
 // eventReader brings the events of one partition, in order.
 type eventReader interface {
@@ -40,6 +42,7 @@ type eventReader interface {
 type dispatchStream interface {
 	LastSeq(ctx context.Context) (first, last uint64, err error)
 	LastOf(ctx context.Context, subjects ...string) (uint64, error)
+	Stream() natsx.Stream
 }
 
 // peerSender carries batches to other pods.
@@ -53,13 +56,15 @@ type peerSender interface {
 // others believe so too, or nobody does, nothing is lost or repeated: receivers
 // take only what continues their watermark. Run's goroutine owns all of it.
 type dispatch struct {
-	n     int
-	env   *dispatchEnv
-	pos   uint64 // all up to here was looked up and offered
-	inc   string // of the last look-up
-	asked time.Time
-	sent  map[session.Owner]sentMark
-	at    []int // scratch: event -> want
+	n   int
+	env *dispatchEnv
+
+	stream string // id of what is read
+	pos    uint64 // all up to here was looked up and offered
+	inc    string // of the last look-up
+	asked  time.Time
+	sent   map[session.Owner]sentMark
+	at     []int // scratch: event -> want
 }
 
 // sentMark is how far a pod was served, on which of its streams.
@@ -74,10 +79,13 @@ func newDispatch(n int, env *dispatchEnv) *dispatch {
 
 // Run reads until ctx ends.
 func (d *dispatch) Run(ctx context.Context) error {
-	d.pos = d.env.start(d.n)
+	d.stream, d.pos = d.env.start(d.n)
 	clear(d.sent)
 	r := d.env.reader(d.n, d.pos)
 	defer r.Close()
+	if d.env.stream.Stream().ID != d.stream {
+		return errStreamMoved // between the two; the next try finds them agreed
+	}
 	for {
 		events, err := r.Next(ctx)
 		switch {
@@ -145,7 +153,7 @@ func (d *dispatch) send(q session.Owner, upto uint64, events []session.Event, l 
 	if !ok || mark.stream != stream {
 		mark = sentMark{stream, d.pos}
 	}
-	b := &session.Batch{N: d.n, From: mark.upto, Upto: upto, Inc: l.Inc, Events: events, Fences: l.Fences}
+	b := &session.Batch{Stream: d.stream, N: d.n, From: mark.upto, Upto: upto, Inc: l.Inc, Events: events, Fences: l.Fences}
 	d.sent[q] = sentMark{stream, upto}
 	if q == d.env.self {
 		d.env.local(b)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/natsx"
 	"github.com/daisi/daisi-ws/session"
 )
 
@@ -44,6 +45,7 @@ type partitionRedis interface {
 type partitionStream interface {
 	LastSeq(ctx context.Context) (first, last uint64, err error)
 	Read(ctx context.Context, n int, after, upto uint64, f func([]session.Event) error) error
+	Stream() natsx.Stream
 }
 
 // parcel is a batch on its way to the worker, and whom to thank for it.
@@ -62,12 +64,13 @@ type partition struct {
 
 	// Safe for all.
 	inbox    chan parcel
-	queued   atomic.Int64           // bytes in inbox
-	asserted atomic.Pointer[string] // incarnation the gate stands under, nil: closed
-	reset    atomic.Pointer[streamReset]
-	broken   atomic.Bool // a peer's stream broke since a batch continued W
+	queued   atomic.Int64                 // bytes in inbox
+	asserted atomic.Pointer[string]       // incarnation the gate stands under, nil: closed
+	reset    atomic.Pointer[natsx.Stream] // another stream, not yet started on
+	broken   atomic.Bool                  // a peer's stream broke since a batch continued W
 
 	mu      sync.Mutex
+	stream  string          // mu; id of the stream that the watermark counts in
 	waiting []chan struct{} // mu; closed when an assert that began after them is done
 	wake    chan struct{}   // capacity 1
 
@@ -77,14 +80,8 @@ type partition struct {
 	delivery delivery
 }
 
-// streamReset says that our stream is another one now.
-type streamReset struct {
-	last uint64
-	why  string
-}
-
-func newPartition(n int, env *partitionEnv) *partition {
-	p := &partition{n: n, env: env, inbox: make(chan parcel, inboxBatches), wake: make(chan struct{}, 1)}
+func newPartition(n int, stream string, env *partitionEnv) *partition {
+	p := &partition{n: n, env: env, stream: stream, inbox: make(chan parcel, inboxBatches), wake: make(chan struct{}, 1)}
 	p.delivery.init(env)
 	return p
 }
@@ -131,9 +128,16 @@ func (p *partition) Broken() {
 }
 
 // Reset starts over on another stream, or a rewound one.
-func (p *partition) Reset(last uint64, why string) {
-	p.reset.Store(&streamReset{last, why})
+func (p *partition) Reset(s natsx.Stream) {
+	p.reset.Store(&s)
 	p.poke()
+}
+
+// Position is the watermark and the stream that it counts in.
+func (p *partition) Position() (stream string, w uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stream, p.env.index.Watermark(p.n)
 }
 
 // Assert waits until an assert that began after this call is done.
@@ -198,11 +202,20 @@ func (p *partition) attend(ctx context.Context) {
 
 // restart leaves the old numbering behind: whatever it held that was not
 // delivered can't be told apart from the new one, so everybody is told.
-func (p *partition) restart(r *streamReset) {
+func (p *partition) restart(to *natsx.Stream) {
+	p.mu.Lock()
 	w := p.env.index.Watermark(p.n)
-	p.env.index.SetWatermark(p.n, r.last)
-	p.env.missed(p.n, w+1, max(w+1, r.last), r.why, false)
+	p.env.index.SetWatermark(p.n, to.Last)
+	p.stream = to.ID
+	p.mu.Unlock()
+	p.env.missed(p.n, w+1, max(w+1, to.Last), "stream_reset", false)
 	p.env.tally.resets.Add(1)
+}
+
+// isCurrent says whether what is numbered by stream may be held against the
+// watermark: natsx and this worker must both be past any change of it.
+func (p *partition) isCurrent(stream string) bool {
+	return stream == p.stream && p.env.stream.Stream().ID == stream
 }
 
 // isOpen says whether events may be delivered: Redis and this pod agree about
@@ -273,6 +286,10 @@ func (p *partition) reassert(ctx context.Context) error {
 // that the gate stands for, and makes the partition whole otherwise.
 func (p *partition) take(ctx context.Context, x parcel) {
 	b := x.batch
+	if !p.isCurrent(b.Stream) {
+		p.env.tally.drop(dropStream)
+		return
+	}
 	if !p.isOpen() && !p.openGate(ctx) {
 		p.env.tally.drop(dropGate)
 		return
@@ -325,9 +342,12 @@ func (p *partition) repair(ctx context.Context, why string) error {
 	if err != nil {
 		return err
 	}
+	if !p.isCurrent(p.stream) {
+		return errStreamMoved
+	}
 	w := p.env.index.Watermark(p.n)
 	if last <= w {
-		return nil // a lower last is a rewound stream: natsx tells, Reset follows
+		return nil // lower: a rewound stream, of which natsx tells and Reset comes
 	}
 	if first > w+1 {
 		p.env.missed(p.n, w+1, first-1, "retention", false)
@@ -354,6 +374,9 @@ func (p *partition) deliverRead(ctx context.Context, events []session.Event) err
 		l, err := p.env.redis.Lookup(ctx, p.n, wantsOf(events, nil), false)
 		if err != nil {
 			return err
+		}
+		if !p.isCurrent(p.stream) {
+			return errStreamMoved // perhaps these are the new stream's
 		}
 		if l.Inc == p.Inc() {
 			p.delivery.deliver(p.n, events, l.Fences)

@@ -160,7 +160,7 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	}
 	for n := range stream.Partitions {
 		c.index.SetWatermark(n, stream.Last)
-		c.parts = append(c.parts, newPartition(n, c.env))
+		c.parts = append(c.parts, newPartition(n, stream.ID, c.env))
 	}
 	c.redis.OnKill(c.manager.Killed)
 	c.redis.OnResubscribe(c.manager.SweepAll)
@@ -203,7 +203,7 @@ func (g *Gateway) dispatchEnv(c *core) *dispatchEnv {
 		self: g.owner, reader: func(n int, after uint64) eventReader { return g.nats.Reader(n, after) },
 		stream: g.nats, redis: c.redis, live: c.redis.Live, peers: c.peers, tally: g.tally,
 		local: func(b *session.Batch) bool { return c.parts[b.N].Offer(parcel{batch: b}) },
-		start: c.index.Watermark,
+		start: func(n int) (string, uint64) { return c.parts[n].Position() },
 	}
 }
 

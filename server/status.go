@@ -127,7 +127,7 @@ func (g *Gateway) streamChanged(s natsx.Stream) {
 	}
 	c.stream.Store(&s)
 	for _, p := range c.parts {
-		p.Reset(s.Last, "stream_reset")
+		p.Reset(s)
 	}
 }
 

@@ -9,13 +9,14 @@ import (
 type batchDrop uint8
 
 const (
-	dropInbox batchDrop = iota // the partition's worker is behind
-	dropGate                   // Redis and this pod do not agree yet
-	dropStale                  // looked up under an older incarnation
+	dropInbox  batchDrop = iota // the partition's worker is behind
+	dropGate                    // Redis and this pod do not agree yet
+	dropStale                   // looked up under an older incarnation
+	dropStream                  // of a stream that is not ours any more
 	batchDrops
 )
 
-var batchDropLabels = [batchDrops]string{"inbox", "gate", "stale"}
+var batchDropLabels = [batchDrops]string{"inbox", "gate", "stale", "stream"}
 
 // Why a partition read the stream itself.
 var repairCauses = [...]string{"assert", "hole", "silence"}

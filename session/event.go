@@ -73,6 +73,7 @@ type Fence struct {
 // the receiver wants, as looked up under incarnation Inc. Without events it is
 // a progress report. Immutable once sent.
 type Batch struct {
+	Stream     string // id of the stream that From, Upto and all seqs count in
 	N          int
 	From, Upto uint64
 	Inc        string
