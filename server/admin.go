@@ -56,7 +56,7 @@ func (e *edge) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	metrics.WriteProcMetrics(&b)
 	writeFiles(&b)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write(b.Bytes())
+	_, _ = w.Write(describe(b.Bytes()))
 }
 
 // writeFiles counts descriptors by the folder's size: listing them, as the

@@ -29,7 +29,7 @@ test('without settings: the printed line logs in, and shows what publish publish
   const ended = new Promise((done) => client.on('exit', done))
   await until('ready and selected', () => lines.split('\n').length > 2)
   const nats = pod.child.log.match(/-nats (\S+)/)[1]
-  const published = await daisi(['publish', '-nats', nats, 'websocket.acme.agent1.messages.628@s.whatsapp.net', '{"hello":"world"}'])
+  const published = await daisi(['publish', '-nats', nats, 'websocket.demo.agent1.messages.628@s.whatsapp.net', '{"hello":"world"}'])
   assert.equal(published.code, 0, published.stderr)
   assert.match(published.stdout, /^stored in wa_stream as \d+$/m)
   assert.equal(await ended, 0, lines)

@@ -161,6 +161,7 @@ describe('internal port', () => {
       assert.match(a.text, new RegExp(`^${name}[ {]`, 'm'))
     }
     assert.match(a.text, /^# TYPE dws_active_connections gauge$/m)
+    for (const line of a.text.match(/^# HELP dws_.*$/gm)) assert.ok(!/by \/proc/.test(line), `${line}: server/help.go has no sentence for it`)
   })
   test('metrics are not public', () => check('/metrics', {}, 404, 'NotFound'))
   test('the admin API is not public', () => check('/admin/sessions', { headers: admin }, 404, 'NotFound'))

@@ -50,17 +50,17 @@ func greet(ctx context.Context, w io.Writer, g started, o server.Options, log ze
 	fmt.Fprintf(w, `
 ready. Open %s%s/ or log in from a terminal:
 
-./bin/daisi-ws connect %s'%s%s/ws/acme/agent1?%s'
+./bin/daisi-ws connect %s'%s%s/ws/demo/agent1?%s'
 
 then publish:
 
-./bin/daisi-ws publish -nats %s websocket.acme.agent1.chats '{"hello":"world"}'
+./bin/daisi-ws publish -nats %s websocket.demo.agent1.chats '{"hello":"world"}'
 
 `, page, addr, flag, socket, addr, query.Encode(), o.NATS.URL)
 }
 
 func askToken(ctx context.Context, client *http.Client, base, key string) (string, error) {
-	body := []byte(`{"company_id":"acme","agent_id":"agent1","user_id":"me","expires_in_seconds":86400}`)
+	body := []byte(`{"company_id":"demo","agent_id":"agent1","user_id":"terminal","expires_in_seconds":86400}`)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/generate-token", bytes.NewReader(body))
 	if err != nil {
 		return "", err
