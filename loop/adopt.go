@@ -73,7 +73,7 @@ func (e *Engine) adopt(c *Conn, nc net.Conn, early, head []byte) error {
 
 	var pre *prelude
 	if wire != nil {
-		pre = wire.pre
+		pre, wire.pre = wire.pre, nil
 	}
 	var kept []byte
 	if secure != nil {
@@ -81,12 +81,14 @@ func (e *Engine) adopt(c *Conn, nc net.Conn, early, head []byte) error {
 		c.wire = wire
 	}
 	e.feedEarly(c, early)
-	if err := e.attach(c, tcp); err != nil {
-		return err
+	if err = e.attach(c, tcp); err != nil {
+		_ = tcp.Close()
 	}
 	if pre != nil {
-		wire.pre = nil
-		pre.release(true)
+		pre.release(err == nil)
+	}
+	if err != nil {
+		return err
 	}
 	if secure != nil {
 		wire.unleash()
@@ -185,6 +187,7 @@ func (e *Engine) attach(c *Conn, tcp *net.TCPConn) error {
 		return err
 	}
 	unix.CloseOnExec(nb.Hash()) // Hash is the descriptor; dup lost the flag
+	e.addresses(nb)
 	nb.SetSession(c)
 	s := c.shard
 	s.mu.Lock()

@@ -69,11 +69,6 @@ func TestReceiveAllocs(t *testing.T) {
 	}
 }
 
-type countingSink int
-
-func (s *countingSink) message(ws.OpCode, []byte) bool { *s++; return true }
-func (s *countingSink) control(ws.OpCode, []byte) bool { *s++; return true }
-
 // TestFootprint holds the heap of an idle adopted socket; far ends are in
 // another process.
 func TestFootprint(t *testing.T) {
@@ -91,8 +86,8 @@ func TestFootprint(t *testing.T) {
 			t.Errorf("tls %v: %d bytes of heap a socket, want at most %d", secure, perConn, limit)
 		}
 	}
-	f(false, 600)
-	f(true, 4200)
+	f(false, 440)
+	f(true, 3600)
 }
 
 func heap() uint64 {

@@ -91,6 +91,7 @@ type Engine struct {
 	base    time.Time // of millis
 	plain   sync.Pool // of *[plainSize]byte, TLS plaintext
 	fields  func() *tlsFields
+	addrs   *addrFields
 	metrics *tallies
 
 	nextShard atomic.Uint32
@@ -114,6 +115,7 @@ func New(o Options) (*Engine, error) {
 		started: make(chan struct{}),
 		pollers: make([]pollerStats, o.Pollers),
 		fields:  sync.OnceValue(findTLSFields),
+		addrs:   findAddrFields(),
 	}
 	e.parser = &parser{client: o.Client, max: o.MaxMessage, alloc: e.alloc}
 	e.plain.New = func() any { return new([plainSize]byte) }

@@ -29,7 +29,6 @@ type worker struct {
 	signal  chan struct{} // capacity 1
 
 	// Owned by run.
-	list  []*Conn // a shard's former ready list
 	works []work
 	acts  []act
 	buf   []byte // frames joined
@@ -100,43 +99,45 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// flush writes to the sockets on s's ready list.
+// flush writes to some of the sockets that are ready in s. More of them are left
+// for the next turn, so that a wide fan-out in one shard does not hold up others.
 func (w *worker) flush(s *shard) {
 	s.mu.Lock()
-	w.list, s.ready = s.ready, w.list[:0]
-	for at := 0; ; {
-		at = w.take(s, at)
-		s.mu.Unlock()
-		if len(w.works) == 0 {
-			break
-		}
-		for i := range w.works {
-			w.write(&w.works[i])
-		}
-		s.mu.Lock()
-		for i := range w.works {
-			w.settle(s, &w.works[i])
-		}
-		if len(w.acts) > 0 {
-			s.mu.Unlock()
-			w.act()
-			s.mu.Lock()
-		}
-		clear(w.works)
-		w.works = w.works[:0]
+	if s.at == len(s.turn) {
+		clear(s.turn)
+		s.turn, s.ready, s.at = s.ready, s.turn[:0], 0
 	}
-	clear(w.list)
+	w.take(s)
+	s.mu.Unlock()
+	for i := range w.works {
+		w.write(&w.works[i])
+	}
+	s.mu.Lock()
+	for i := range w.works {
+		w.settle(s, &w.works[i])
+	}
+	more := s.at < len(s.turn) || len(s.ready) > 0
+	s.mu.Unlock()
+	if more {
+		w.pending.Or(s.bit)
+	}
 	w.mu.Lock()
 	w.total.add(&w.tally)
 	w.mu.Unlock()
 	w.tally.reset()
+	clear(w.works)
+	w.works = w.works[:0]
+	for i := range w.acts {
+		w.acts[i].what(w.acts[i].c)
+	}
+	clear(w.acts)
+	w.acts = w.acts[:0]
 }
 
-// take moves sockets of w.list, from index at on, into the worker's hands and
-// returns how far it came; the caller holds s.mu.
-func (w *worker) take(s *shard, at int) int {
-	for ; at < len(w.list) && len(w.works) < takeLimit; at++ {
-		c := w.list[at]
+// take moves sockets from s.turn into the worker's hands; the caller holds s.mu.
+func (w *worker) take(s *shard) {
+	for ; s.at < len(s.turn) && len(w.works) < takeLimit; s.at++ {
+		c := s.turn[s.at]
 		c.unset(flagReady)
 		if c.is(flagDead) {
 			continue
@@ -147,16 +148,6 @@ func (w *worker) take(s *shard, at int) int {
 		w.works = append(w.works, work{c: c, q: c.q})
 		c.q = nil
 	}
-	return at
-}
-
-// act does what settle left to be done without the lock.
-func (w *worker) act() {
-	for i := range w.acts {
-		w.acts[i].what(w.acts[i].c)
-	}
-	clear(w.acts)
-	w.acts = w.acts[:0]
 }
 
 // write hands what waits to the socket, until that is all or the kernel is full.

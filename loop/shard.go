@@ -10,6 +10,10 @@ type shard struct {
 	worker *worker
 	bit    uint64 // in worker.pending
 
+	// Owned by the worker.
+	turn []*Conn // a former ready list
+	at   int     // first of turn that was not taken
+
 	mu sync.Mutex
 	// mu guards the following, and what Conn says it guards.
 	ready   []*Conn  // have something for the worker, which is not at them

@@ -112,20 +112,20 @@ func (p *prelude) release(adopted bool) {
 	}
 }
 
-// LocalAddr is TCP's.
+// LocalAddr is TCP's; nil from adoption on.
 func (w *Wire) LocalAddr() net.Addr {
 	if w.pre == nil {
-		return w.conn.nb.LocalAddr()
+		return nil
 	}
 	return w.pre.tcp.LocalAddr()
 }
 
-// RemoteAddr is TCP's.
+// RemoteAddr is TCP's; nil from adoption on.
 func (w *Wire) RemoteAddr() net.Addr {
 	if w.pre == nil {
-		return w.conn.nb.RemoteAddr()
+		return nil
 	}
-	return w.pre.tcp.RemoteAddr()
+	return w.pre.addr
 }
 
 // clamp keeps t within the absolute deadline.
