@@ -57,7 +57,7 @@ func newEdgeMetrics(set *metrics.Set) *edgeMetrics {
 		m.authFailed[r] = set.NewCounter(fmt.Sprintf("dws_auth_failure_total{reason=%q}", r.Label()))
 	}
 	for r := range session.Reason(session.Reasons) {
-		if r.Status() != 0 {
+		if r.Status() != 0 || r == session.ReasonGone {
 			m.loginFailed[r] = set.NewCounter(fmt.Sprintf("dws_logins_total{result=%q}", r.Label()))
 		}
 	}
@@ -80,7 +80,7 @@ func (m *edgeMetrics) gauges(set *metrics.Set, e *edge) {
 	}
 }
 
-// failed counts a login that came to nothing; r has a status.
+// failed counts a login that came to nothing.
 func (m *edgeMetrics) failed(r session.Reason) {
 	if c := m.authFailed[r]; c != nil {
 		c.Inc()

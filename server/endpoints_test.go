@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -57,6 +58,28 @@ func TestSelfProbe(t *testing.T) {
 	h.stop()
 	if err := h.probeOnce(t.Context()); err == nil {
 		t.Fatal("a closed port answered")
+	}
+}
+
+// A component that failed is run again: on the same port.
+func TestPortsServeAgain(t *testing.T) {
+	h := newHouse(t, nil)
+	public, internal := h.public.Addr().String(), h.internal.Addr().String()
+	h.stop()
+	stop := start(t, h.runPublic, h.runInternal)
+	defer stop()
+	eventually(t, "both ports answer again", func() bool {
+		for _, addr := range []string{public, internal} {
+			nc, err := net.Dial("tcp", addr)
+			if err != nil {
+				return false
+			}
+			_ = nc.Close()
+		}
+		return true
+	})
+	if status, _, _ := h.do(call{path: "/health"}); status != 200 {
+		t.Fatalf("status %d", status)
 	}
 }
 

@@ -301,6 +301,34 @@ func TestDrainAndGap(t *testing.T) {
 	}
 }
 
+// One that does not read is told why, in place of what it did not take.
+func TestSlowIsTold(t *testing.T) {
+	h := newHouse(t, func(o *Options) { o.Limits.SendBudget = 64 << 10 })
+	s := h.login("ag1", "u1", "", nil)
+	kept := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"})
+	big := loop.NewEvent(make([]byte, 32<<10), 0, 0)
+	eventually(t, "the budget is used up", func() bool {
+		for kept.Sock().Queue(big) == nil {
+		}
+		return kept.Sock().Queued() > 32<<10
+	})
+	h.core.manager.Close(kept, session.ReasonSlow, "")
+	for {
+		f, err := ws.ReadFrame(s.br)
+		if err != nil {
+			t.Fatalf("no word: %v", err)
+		}
+		if f.Header.OpCode == ws.OpText && strings.Contains(string(f.Payload), "SlowConsumer") {
+			break
+		}
+	}
+	eventually(t, "the close frame comes", func() bool {
+		_, err := s.read()
+		var c closed
+		return errors.As(err, &c) && c.code == 4408
+	})
+}
+
 // The session goes when its socket does.
 func TestSocketEnds(t *testing.T) {
 	h := newHouse(t, nil)

@@ -109,7 +109,8 @@ func (e *edge) runPublic(ctx context.Context) error {
 		return err
 	}
 	s := e.server(e.publicRoutes())
-	s.WriteTimeout = writeTimeout
+	// Not for the internal port: a profile takes as long as it was asked to.
+	s.ReadTimeout, s.WriteTimeout = bodyTimeout, writeTimeout
 	var front net.Listener = l
 	if e.certs != nil {
 		front = tls.NewListener(l, e.certs.server())
@@ -175,7 +176,6 @@ func (e *edge) server(routes []route) *http.Server {
 		Handler:           e.around(newMux(routes)),
 		Protocols:         &only,
 		ReadHeaderTimeout: e.opts.HTTP.ReadHeaderTimeout,
-		ReadTimeout:       bodyTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    e.opts.HTTP.MaxHeader,
 		// A line per failed handshake would be a log that strangers write.

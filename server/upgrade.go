@@ -65,9 +65,7 @@ func (e *edge) login(w http.ResponseWriter, r *http.Request, who credentials) {
 	defer t.done()
 	if f := e.open(ctx, a, t); f != nil {
 		e.refuse(a, *f)
-		return
 	}
-	e.m.loginTime.Update(time.Since(a.began).Seconds())
 }
 
 // check goes through all that needs nobody but the request.
@@ -205,6 +203,7 @@ func (e *edge) open(ctx context.Context, a *attempt, t *ticket) *fault {
 	}
 	adopted = true
 	e.m.loginOK.Inc()
+	e.m.loginTime.Update(time.Since(a.began).Seconds())
 	e.log.Debug().Str("request", a.id()).Str("company", c.Key().Company).Str("agent", c.Key().Agent).
 		Str("user", c.Key().User).Uint64("epoch", c.Epoch()).Msg("logged in")
 	return nil
