@@ -4,7 +4,7 @@ import "slices"
 
 // mapAt is how many members make a map by user worth its memory; it is given
 // back below half of that.
-const mapAt = 32
+const mapAt = 64
 
 // agent is one active (company, agent): the ids that its sessions share, and
 // its sessions in the index. The shard's lock guards all but the ids.

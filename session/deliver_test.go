@@ -237,6 +237,14 @@ func TestReplay(t *testing.T) {
 	if len(e.got) != 1 || s.last != 8 {
 		t.Errorf("%d events, last %d", len(e.got), s.last)
 	}
+	// The stream was read beyond W: what comes live after that is a repeat.
+	x.BeginReplay(s, 8)
+	x.Replayed(s, 20)
+	x.Deliver(n, event(15, "acme.ag1.chats"), nil, e.put, &d)
+	x.Deliver(n, event(21, "acme.ag1.chats"), nil, e.put, &d)
+	if len(e.got) != 2 || len(d.Disordered) != 0 || s.last != 21 {
+		t.Errorf("%d events, last %d, %d disordered", len(e.got), s.last, len(d.Disordered))
+	}
 	if _, live := x.Replayed(s, 9); live {
 		t.Error("a replay ended twice")
 	}

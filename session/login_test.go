@@ -28,9 +28,16 @@ func (p *pod) mustLogin(t testing.TB, key Key, opt Login) *Session[*sock] {
 	return s
 }
 
+// failer is what testing.TB and rapid.T have in common.
+type failer interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // whole checks that a pod's index is sound, and that Redis has exactly the
 // routes that it wants.
-func (p *pod) whole(t testing.TB) {
+func (p *pod) whole(t failer) {
 	t.Helper()
 	if err := p.m.Index().Check(); err != nil {
 		t.Fatalf("index of %s: %v", p.owner, err)

@@ -94,22 +94,25 @@ func TestSelectDenied(t *testing.T) {
 	}
 }
 
-// running runs the managers until the test ends.
-func running(t *testing.T, pods ...*pod) {
+// run runs managers until stop is called.
+func run(t *testing.T, pods ...*pod) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, len(pods))
 	for _, p := range pods {
 		go func() { done <- p.m.Run(ctx) }()
 	}
-	t.Cleanup(func() {
+	return func() {
 		cancel()
 		for range pods {
 			if err := <-done; err != nil {
 				t.Errorf("run: %v", err)
 			}
 		}
-	})
+	}
 }
+
+// running runs managers until the test ends.
+func running(t *testing.T, pods ...*pod) { t.Cleanup(run(t, pods...)) }
 
 // A selection that meets another incarnation is made again after an assert.
 func TestSelectStale(t *testing.T) {

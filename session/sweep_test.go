@@ -227,6 +227,29 @@ func TestReassertDuringLogin(t *testing.T) {
 	}
 }
 
+// A login whose former owner answers needs no fence, unless the keys were lost
+// meanwhile and a third, lower one wrote its lock first.
+func TestReassertWhileOpening(t *testing.T) {
+	w := newWorld()
+	a, b, c := w.pod(t, "a@1"), w.pod(t, "b@1"), w.pod(t, "c@1")
+	n := alice.Partition(testPartitions)
+	c.mustLogin(t, alice, Login{})
+	c.silent = true
+	a.mustLogin(t, alice, Login{})
+	b.m.o.Killer = killHook{b, func() {
+		w.flush()
+		for _, p := range []*pod{c, b} {
+			if err := p.Assert(t.Context(), n); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	high := b.mustLogin(t, alice, Login{})
+	if w.fence(alice) < high.Epoch() {
+		t.Errorf("fence %d; want %d", w.fence(alice), high.Epoch())
+	}
+}
+
 type killHook struct {
 	*pod
 	before func()
