@@ -73,9 +73,11 @@ func (f *fakeRedis) Room(int) bool                                    { return !
 func (f *fakeRedis) Kill(context.Context, session.Owner, session.Key, uint64, uint64) bool {
 	return true
 }
+
 func (f *fakeRedis) Reassert(_ context.Context, _ int, _ string, _ uint64, held []session.Held) ([]session.Reasserted, bool, error) {
 	return make([]session.Reasserted, len(held)), false, nil
 }
+
 func (f *fakeRedis) JoinAll(context.Context, int, string, []session.Want) (bool, error) {
 	return false, nil
 }

@@ -314,11 +314,11 @@ func TestSlowIsTold(t *testing.T) {
 	})
 	h.core.manager.Close(kept, session.ReasonSlow, "")
 	for {
-		f, err := ws.ReadFrame(s.br)
+		op, payload, err := s.raw()
 		if err != nil {
 			t.Fatalf("no word: %v", err)
 		}
-		if f.Header.OpCode == ws.OpText && strings.Contains(string(f.Payload), "SlowConsumer") {
+		if op == ws.OpText && strings.Contains(string(payload), "SlowConsumer") {
 			break
 		}
 	}
@@ -368,9 +368,9 @@ func TestEventFrame(t *testing.T) {
 		}
 		return session.Queued
 	}, &d)
-	f, err := ws.ReadFrame(s.br)
-	if err != nil || string(f.Payload) != `{"type":"event","payload":{"n":1e400,"event_type":"chat"},"seq":5}` || !json.Valid(f.Payload) {
-		t.Fatalf("frame %s, %v", f.Payload, err)
+	_, payload, err := s.raw()
+	if err != nil || string(payload) != `{"type":"event","payload":{"n":1e400,"event_type":"chat"},"seq":5}` || !json.Valid(payload) {
+		t.Fatalf("frame %s, %v", payload, err)
 	}
 }
 

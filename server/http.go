@@ -88,7 +88,8 @@ func (e *edge) listenPublic() (*loop.Listener, error) {
 
 func (e *edge) listenInternal() (net.Listener, error) {
 	addr := e.internal.addr(e.opts.Internal.Addr)
-	l, err := net.Listen("tcp", addr)
+	var config net.ListenConfig
+	l, err := config.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}

@@ -98,19 +98,30 @@ type closed struct {
 
 func (c closed) Error() string { return c.reason }
 
+// raw gives the next frame as it came.
+func (s *socket) raw() (ws.OpCode, []byte, error) {
+	h, err := ws.ReadHeader(s.br)
+	if err != nil {
+		return 0, nil, err
+	}
+	payload := make([]byte, h.Length)
+	_, err = io.ReadFull(s.br, payload)
+	return h.OpCode, payload, err
+}
+
 // read gives the next frame that is no ping, or closed.
 func (s *socket) read() (frame, error) {
 	for {
-		f, err := ws.ReadFrame(s.br)
+		op, payload, err := s.raw()
 		if err != nil {
 			return frame{}, err
 		}
-		switch f.Header.OpCode {
+		switch op {
 		case ws.OpText:
 			var out frame
-			return out, json.Unmarshal(f.Payload, &out)
+			return out, json.Unmarshal(payload, &out)
 		case ws.OpClose:
-			code, reason := ws.ParseCloseFrameData(f.Payload)
+			code, reason := ws.ParseCloseFrameData(payload)
 			return frame{}, closed{code, reason}
 		}
 	}

@@ -39,7 +39,8 @@ type attempt struct {
 // credentials says who asks, or refuses.
 type credentials func(*attempt) *fault
 
-func (e *edge) loginUser(w http.ResponseWriter, r *http.Request)  { e.login(w, r, e.userCredentials) }
+func (e *edge) loginUser(w http.ResponseWriter, r *http.Request) { e.login(w, r, e.userCredentials) }
+
 func (e *edge) loginAdmin(w http.ResponseWriter, r *http.Request) { e.login(w, r, e.adminCredentials) }
 
 // login turns a request into a session. Nothing is locked, and nobody evicted,

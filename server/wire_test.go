@@ -35,8 +35,10 @@ func TestEncodeFrames(t *testing.T) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) { t.Helper(); sameJSON(t, got, want) })
 	}
-	f("ready", encodeReady(readyInfo{Session: "p@b/1", Epoch: 18446744073709551615, Pod: "p", Stream: "s", Seq: 9,
-		Window: 5 * time.Minute, Now: at, Limits: readyLimits{1, 2, 3}}),
+	f("ready", encodeReady(readyInfo{
+		Session: "p@b/1", Epoch: 18446744073709551615, Pod: "p", Stream: "s", Seq: 9,
+		Window: 5 * time.Minute, Now: at, Limits: readyLimits{1, 2, 3},
+	}),
 		`{"type":"ready","payload":{"session":"p@b/1","epoch":18446744073709551615,"pod":"p","stream":"s","seq":9,"resume_window_s":300,`+
 			`"server_time":"2026-03-04T04:06:07.089Z","limits":{"message_bytes":1,"waiting_messages":2,"send_budget_bytes":3}}}`)
 	f("barrier", barrier, `{"type":"ready"}`)
@@ -189,8 +191,10 @@ func TestParseResume(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{`{"type":"ready"}`, `{"type":"select_chat","payload":{"chat_id":"c","ack":true}}`,
-		`{"type":"resume","payload":{"stream":"s","seq":1}}`, `{"type":"refresh","payload":{"token":"t"}}`, `{"type":"x","payload":null}`, `[[[[`} {
+	for _, s := range []string{
+		`{"type":"ready"}`, `{"type":"select_chat","payload":{"chat_id":"c","ack":true}}`,
+		`{"type":"resume","payload":{"stream":"s","seq":1}}`, `{"type":"refresh","payload":{"token":"t"}}`, `{"type":"x","payload":null}`, `[[[[`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {

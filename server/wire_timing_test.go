@@ -41,8 +41,10 @@ func BenchmarkEncodeEvent(b *testing.B) {
 
 func BenchmarkEncodeReady(b *testing.B) {
 	b.ReportAllocs()
-	r := readyInfo{Session: "pod-1@0123456789abcdef/12345", Epoch: 1795419496884045, Pod: "pod-1", Stream: "51df547cb7916811", Seq: 123456,
-		Window: 5 * time.Minute, Now: time.Now(), Limits: readyLimits{32 << 10, 16, 1 << 20}}
+	r := readyInfo{
+		Session: "pod-1@0123456789abcdef/12345", Epoch: 1795419496884045, Pod: "pod-1", Stream: "51df547cb7916811", Seq: 123456,
+		Window: 5 * time.Minute, Now: time.Now(), Limits: readyLimits{32 << 10, 16, 1 << 20},
+	}
 	for b.Loop() {
 		encodeReady(r)
 	}
