@@ -10,25 +10,50 @@ import (
 // ending is what a Conn has from the moment that something ends it.
 type ending struct {
 	why      End
-	deadline int64 // Engine.millis at which the socket is closed whatever happens
+	deadline int64  // Engine.millis at which the socket is closed whatever happens
+	sent     func() // of CloseThen, nil once called
 }
 
 // Close ends the Conn: what is queued goes first, then the close frame, then
 // the peer's answer is awaited, at most CloseTimeout for each half, and the
 // socket closed. The first Close wins. After it Queue says ErrClosed. Before
 // adoption it is remembered.
-func (c *Conn) Close(code uint16, reason string) {
+func (c *Conn) Close(code uint16, reason string) { c.CloseThen(code, reason, nil) }
+
+// CloseThen is Close that calls sent once, when the close frame is with the
+// kernel, or at once where that is not to be waited for: the socket takes
+// nothing now, is gone, or is no socket yet. sent comes on any goroutine, also
+// before CloseThen returns, and must not block.
+func (c *Conn) CloseThen(code uint16, reason string, sent func()) {
 	s := c.shard
 	s.mu.Lock()
-	if c.is(flagClosing) {
-		s.mu.Unlock()
-		return
+	wake := false
+	if !c.is(flagClosing) {
+		wake = s.ending(c, End{Code: code, Local: true}, c.frame(ws.OpClose, closeBody(code, reason), Control))
 	}
-	wake := s.ending(c, End{Code: code, Local: true}, c.frame(ws.OpClose, closeBody(code, reason), Control))
+	if sent != nil && c.is(flagOpen) && !c.is(flagSent|flagBlocked|flagDead) {
+		if before := c.end.sent; before != nil {
+			now := sent
+			sent = func() { before(); now() }
+		}
+		c.end.sent, sent = sent, nil
+	}
 	s.mu.Unlock()
 	if wake {
 		s.worker.wake(s.bit)
 	}
+	if sent != nil {
+		sent()
+	}
+}
+
+// takeSent takes what is to be called about the close frame, nil if nothing is;
+// the caller holds shard.mu.
+func (c *Conn) takeSent() (sent func()) {
+	if c.end != nil {
+		sent, c.end.sent = c.end.sent, nil
+	}
+	return sent
 }
 
 // ending books why c ends and queues its close frame as the last one.
@@ -152,11 +177,15 @@ func (c *Conn) died(err error) {
 	if why.Err == nil && why.Code == codeAbnormal {
 		why.Err = io.EOF
 	}
+	sent := c.takeSent()
 	s.table.remove(c)
 	if !c.is(flagBusy) {
 		s.dropAll(c)
 	}
 	s.mu.Unlock()
+	if sent != nil {
+		sent()
+	}
 	c.engine().closed(c, why)
 }
 

@@ -247,6 +247,9 @@ func (w *worker) settle(s *shard, it *work) {
 // concludes goes on when the close frame is with the kernel.
 func (w *worker) concludes(s *shard, c *Conn) {
 	c.set(flagSent)
+	if sent := c.takeSent(); sent != nil {
+		w.acts = append(w.acts, act{c, func(*Conn) { sent() }})
+	}
 	switch {
 	case c.is(flagPeer) && c.isServer():
 		w.acts = append(w.acts, act{c, (*Conn).hangUp})
