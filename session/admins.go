@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 )
@@ -57,5 +58,50 @@ func (a *admins[C]) unwant(routes Routes, n int) {
 	defer a.mu.Unlock()
 	if a.count.Load() == 0 {
 		routes.Leave(n, AdminWant())
+	}
+}
+
+// joinAdmins is how many partitions an admin's login joins at a time.
+const joinAdmins = 16
+
+// joinAdmin joins the admins' route in every partition. Every admin login does
+// it, so that none depends on another one that has not finished.
+func (m *Manager[C]) joinAdmin(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for first := range min(joinAdmins, m.o.Partitions) {
+		wg.Go(func() {
+			for n := first; n < m.o.Partitions; n += joinAdmins {
+				if err := safely(func() error { return m.joinAdminOf(ctx, n) }); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+func (m *Manager[C]) joinAdminOf(ctx context.Context, n int) error {
+	var try attempt
+	for {
+		inc, err := m.inc(ctx, n)
+		if err != nil {
+			return err
+		}
+		stale, err := m.o.Renewer.JoinAll(ctx, n, inc, []Want{AdminWant()})
+		switch {
+		case err != nil:
+			err = m.failed(ctx, &try, err)
+		case stale:
+			err = m.assert(ctx, n)
+		default:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
 }

@@ -206,3 +206,32 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 		a.nothing(t)
 	})
 }
+
+// A panic in what a login calls leaves neither a lock nor a place taken.
+func TestOpenPanics(t *testing.T) {
+	w := newWorld()
+	a := w.pod(t, "a@1", func(o *Options[*sock]) {
+		o.Revoked = func(_ context.Context, s *Session[*sock], _ uint64) (bool, error) {
+			if s.Has(FlagBrowser) {
+				panic("in Revoked")
+			}
+			return false, nil
+		}
+	})
+	for _, flags := range []Flags{0, FlagBrowser} {
+		s := a.m.NewSession(&sock{}, alice, Profile{Flags: flags})
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			_ = a.m.Open(t.Context(), s, Login{Chat: ptr("c")}, func(*Session[*sock], Ready) { panic("in greet") })
+		}()
+		if _, held := w.lock(alice); held {
+			t.Error("lock is held")
+		}
+		a.nothing(t)
+	}
+	a.mustLogin(t, alice, Login{})
+}

@@ -29,7 +29,7 @@ func fill(p *pod, agents, members int, chat func(i int) string) []*Session[*sock
 		sh.mu.Lock()
 		sh.intern(s)
 		sh.insert(s, chat(i))
-		s.state, s.epoch = Live, uint64(i)
+		s.state, s.epoch, s.verified = Live, uint64(i), 1<<31
 		sh.live++
 		sh.mu.Unlock()
 		all = append(all, s)

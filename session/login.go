@@ -66,18 +66,21 @@ func (sh *shard[C]) loginOf(s *Session[C]) *login[C] {
 // which nothing of s is left here, and its socket was not touched. s must come
 // from Init and be opened once. Blocks for a few Redis round trips, at most
 // LoginTimeout.
-func (m *Manager[C]) Open(ctx context.Context, s *Session[C], opt Login, greet func(*Session[C], Ready)) error {
+func (m *Manager[C]) Open(ctx context.Context, s *Session[C], opt Login, greet func(*Session[C], Ready)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.o.LoginTimeout)
 	defer cancel()
 	l := &login[C]{s: s, cancel: cancel, opt: opt, began: m.o.Now()}
 	if err := m.begin(ctx, l); err != nil {
 		return err
 	}
-	err := m.steps(ctx, l, greet)
-	if err == nil {
-		return nil
-	}
-	return m.fail(l, err)
+	err = &Refusal{Reason: ReasonInternal} // stands if a step panics
+	defer func() {
+		if err != nil {
+			err = m.fail(l, err)
+		}
+	}()
+	err = m.steps(ctx, l, greet)
+	return err
 }
 
 func (m *Manager[C]) steps(ctx context.Context, l *login[C], greet func(*Session[C], Ready)) error {
@@ -186,21 +189,29 @@ func (m *Manager[C]) enter(l *login[C], restored string, fence *bool) error {
 // live is step 6. Everything that could have ended the session found it in
 // the index since step 4, so its state says all.
 func (m *Manager[C]) live(l *login[C], greet func(*Session[C], Ready)) error {
-	s, sh := l.s, m.shard(l.s)
-	sh.mu.Lock()
-	if err := l.gone(); err != nil {
-		sh.mu.Unlock()
+	next, err := m.goLive(l, greet)
+	if err != nil {
 		return err
 	}
-	if s.doomed { // a fence found it; the Close of its finder is on the way
-		sh.mu.Unlock()
-		return &Refusal{Reason: ReasonReplaced, Details: "outranked while it was logged in"}
+	next.wakeUp()
+	m.metrics.opened(m.o.Now() - l.began)
+	return nil
+}
+
+func (m *Manager[C]) goLive(l *login[C], greet func(*Session[C], Ready)) (next *login[C], err error) {
+	s, sh := l.s, m.shard(l.s)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if err := l.gone(); err != nil {
+		return nil, err
 	}
-	admin := s.agent.company == AdminCompany
-	s.floor = sh.w
-	s.last = sh.w
+	if s.doomed { // a fence found it; the Close of its finder is on the way
+		return nil, &Refusal{Reason: ReasonReplaced, Details: "outranked while it was logged in"}
+	}
+	s.floor, s.last = sh.w, sh.w
 	s.opened = max(1, seconds(m.o.Now()))
 	r := Ready{Epoch: s.epoch, Floor: s.floor, Chat: s.chat}
+	admin := s.agent.company == AdminCompany
 	if admin {
 		r.Floor = 0
 	}
@@ -213,11 +224,7 @@ func (m *Manager[C]) live(l *login[C], greet func(*Session[C], Ready)) error {
 	if admin {
 		m.index.admins.begin(s)
 	}
-	next := sh.handOver(l)
-	sh.mu.Unlock()
-	next.wakeUp()
-	m.metrics.opened(m.o.Now() - l.began)
-	return nil
+	return sh.handOver(l), nil
 }
 
 // fail ends a login that did not go live. The order matters: edges that its

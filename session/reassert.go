@@ -172,7 +172,13 @@ func (m *Manager[C]) fenceAll(ctx context.Context, n int, inc string, over []low
 			if o.prev.Owner == m.o.Owner {
 				return // one key has one session here: it ended long ago
 			}
-			m.o.Killer.Kill(ctx, o.prev.Owner, o.held.Key, o.held.Epoch, o.held.Conn)
+			err := safely(func() error {
+				m.o.Killer.Kill(ctx, o.prev.Owner, o.held.Key, o.held.Epoch, o.held.Conn)
+				return nil // answered or not: it is fenced
+			})
+			if err != nil {
+				m.o.Log.Error().Err(err).Msg("kill of an outranked session")
+			}
 		})
 	}
 	wg.Wait()

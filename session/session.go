@@ -87,7 +87,8 @@ type Session[C Socket] struct {
 }
 
 // Init prepares s for Open. The strings of key are copied, for they tend to be
-// parts of larger ones.
+// parts of larger ones. Connection numbers are the Manager's, so an Owner may
+// have only one Manager in its life.
 func (m *Manager[C]) Init(s *Session[C], sock C, key Key, p Profile) {
 	s.agent = &agent[C]{company: key.Company, id: key.Agent}
 	s.user = strings.Clone(key.User)

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -33,14 +35,19 @@ func (p *sweepPlan) next(now time.Duration) (n int, wait time.Duration) {
 
 // sweepDone is what a sweep says when it has ended.
 type sweepDone struct {
-	n  int
-	ok bool
+	n   int
+	ok  bool
+	err error // a panic
 }
 
 // Run sweeps: each partition's locks and routes are verified every SweepEvery,
 // spread over that time, and at once after SweepAll. It also asserts what
-// selections found stale. Returns nil when ctx has ended and all it started has.
+// selections found stale. Returns when ctx has ended, or a sweep has panicked
+// (its error), and all it started has ended; it may then run again.
 func (m *Manager[C]) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.start()
 	p := m.o.Partitions
 	plan := sweepPlan{due: make([]time.Duration, p), busy: make([]bool, p), again: make([]bool, p)}
 	now := m.o.Now()
@@ -49,6 +56,7 @@ func (m *Manager[C]) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	done := make(chan sweepDone, sweepers)
+	var broken error
 	working := 0
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -61,7 +69,7 @@ func (m *Manager[C]) Run(ctx context.Context) error {
 			plan.busy[n] = true
 			working++
 			waiting := m.take(n)
-			wg.Go(func() { done <- sweepDone{n, m.sweep(ctx, n, waiting)} })
+			wg.Go(func() { done <- m.safeSweep(ctx, n, waiting) })
 			continue
 		}
 		timer.Reset(max(wait, time.Millisecond))
@@ -72,6 +80,10 @@ func (m *Manager[C]) Run(ctx context.Context) error {
 			m.hurry(&plan, now)
 		case d := <-done:
 			working--
+			broken = errors.Join(broken, d.err)
+			if d.err != nil {
+				cancel()
+			}
 			plan.busy[d.n] = false
 			plan.due[d.n] = m.o.Now()
 			if !plan.again[d.n] {
@@ -81,11 +93,11 @@ func (m *Manager[C]) Run(ctx context.Context) error {
 		}
 	}
 	go func() { wg.Wait(); close(done) }()
-	for range done {
-		working--
+	for d := range done {
+		broken = errors.Join(broken, d.err)
 	}
 	m.stop()
-	return nil
+	return broken
 }
 
 // after is when a partition is due again.
@@ -122,6 +134,14 @@ func (m *Manager[C]) take(n int) []*selection[C] {
 	return waiting
 }
 
+func (m *Manager[C]) start() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped {
+		m.stopped, m.urgent = false, make(map[int][]*selection[C])
+	}
+}
+
 // stop ends what waits for nobody any more.
 func (m *Manager[C]) stop() {
 	m.mu.Lock()
@@ -142,6 +162,25 @@ func (m *Manager[C]) SweepAll() {
 	m.all = true
 	m.mu.Unlock()
 	m.nudge()
+}
+
+func (m *Manager[C]) safeSweep(ctx context.Context, n int, waiting []*selection[C]) (d sweepDone) {
+	d.n = n
+	d.err = safely(func() error {
+		d.ok = m.sweep(ctx, n, waiting)
+		return nil
+	})
+	return d
+}
+
+// safely makes a panic of a goroutine that nobody else would catch an error.
+func safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // sweep verifies n once; selections that wait for it make it an assert.

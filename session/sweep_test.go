@@ -75,6 +75,37 @@ func TestSweepOfDeadPartition(t *testing.T) {
 	})
 }
 
+// A panic in a sweep ends Run with an error; Run can be run again.
+func TestRunPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		a := w.pod(t, "a@1")
+		if err := a.Assert(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		a.setFault(func(op string, _ bool) error {
+			if op == "inc" {
+				panic("in a script")
+			}
+			return nil
+		})
+		if err := a.m.Run(t.Context()); err == nil {
+			t.Fatal("no error")
+		}
+		a.setFault(nil)
+		running(t, a)
+		time.Sleep(200 * time.Second)
+		if age := time.Since(a.m.Swept(0)); age > 101*time.Second {
+			t.Errorf("swept %v ago", age)
+		}
+		s := a.mustLogin(t, alice, Login{})
+		w.flush()
+		if err := a.choose(s, ptr("c1")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 type deadSlot struct{ *pod }
 
 func (d deadSlot) Inc(ctx context.Context, n int) (string, uint64, error) {

@@ -1,0 +1,60 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// patience is how long an unknown outcome is asked about again before a login
+// is refused: a slot that moves takes this long (protocols.md, Failures).
+const patience = 2 * time.Second
+
+// attempt paces the repetitions of one step of a login.
+type attempt struct {
+	errors int
+	since  time.Duration // of the first error
+}
+
+// failed waits before the next try. Not nil: no more tries.
+func (m *Manager[C]) failed(ctx context.Context, a *attempt, err error) error {
+	m.metrics.lockErrors.Inc()
+	now := m.o.Now()
+	if a.errors == 0 {
+		a.since = now
+	}
+	if errors.Is(err, ErrBusy) || ctx.Err() != nil || now-a.since >= patience {
+		return &Refusal{Reason: ReasonOverloaded, Details: "sessions can't be confirmed now", Err: err}
+	}
+	pause := time.Millisecond << min(a.errors, 7)
+	a.errors++
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return &Refusal{Reason: ReasonOverloaded, Details: "the login took too long", Err: err}
+	}
+}
+
+// assert has n agree with Redis again.
+func (m *Manager[C]) assert(ctx context.Context, n int) error {
+	m.metrics.lockStale.Inc()
+	if err := m.o.Parts.Assert(ctx, n); err != nil {
+		return &Refusal{Reason: ReasonOverloaded, Details: "the partition can't be asserted now", Err: err}
+	}
+	return nil
+}
+
+// inc is the incarnation of n, asserted first when there is none.
+func (m *Manager[C]) inc(ctx context.Context, n int) (string, error) {
+	for {
+		if inc := m.o.Parts.Inc(n); inc != "" {
+			return inc, nil
+		}
+		if err := m.assert(ctx, n); err != nil {
+			return "", err
+		}
+	}
+}
