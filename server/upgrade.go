@@ -273,7 +273,7 @@ func hijack(w http.ResponseWriter) (net.Conn, []byte, error) {
 	if n == 0 {
 		return nc, nil, nil
 	}
-	peeked, err := rw.Reader.Peek(n)
+	peeked, err := rw.Peek(n)
 	if err != nil {
 		_ = nc.Close()
 		return nil, nil, fmt.Errorf("take early bytes: %w", err)
