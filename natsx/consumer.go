@@ -132,21 +132,22 @@ func (k *consumer) pull(c *Client) error {
 
 // status reads what is no event; it says whether the consumer is well.
 func (k *consumer) status(m *nats.Msg) bool {
-	left, _ := strconv.Atoi(m.Header.Get("Nats-Pending-Messages")) // absent: 0
 	switch m.Header.Get("Status") {
 	case statusHeartbeat:
 		// What it sent last is what came last, or something was lost.
-		seq, err := strconv.ParseUint(m.Header.Get("Nats-Last-Consumer"), 10, 64)
-		return err == nil && seq == k.seq
-	case statusTimeout:
-		k.asked -= left
-		return true
-	case statusConflict:
-		if m.Header.Get("Description") != tooBig {
+		seq, ok := parseNumber(m.Header.Get("Nats-Last-Consumer"))
+		return ok && seq == k.seq
+	case statusTimeout, statusConflict:
+		// A pull that ends (its time, messages or bytes are used up) tells how
+		// many messages it still had room for; other refusals don't.
+		left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+		if err != nil {
 			return false
 		}
 		k.asked -= left
-		k.big = left == pullBatch // not even one message fitted
+		if left == pullBatch && m.Header.Get("Description") == tooBig {
+			k.big = true // not even one message fitted
+		}
 		return true
 	}
 	return false

@@ -210,6 +210,35 @@ func TestReaderBodies(t *testing.T) {
 			t.Fatalf("body %d of %d bytes differs", i, len(want[i]))
 		}
 	}
+	checkNoRestarts(t, c)
+}
+
+// TestReaderBacklog reads what piled up, many pulls' worth, with one consumer.
+func TestReaderBacklog(t *testing.T) {
+	const total = 6000
+	srv := natstest.Start(t)
+	c := start(t, Options{URL: srv.URL, CreateStream: true, Partitions: 1})
+	pub := srv.Publisher(t)
+	for i := range total {
+		pub.Send("websocket.c.a.chats", []byte(body(i)))
+	}
+	pub.Flush()
+	r := c.Reader(0, 0)
+	defer r.Close()
+	checkNumbers(t, readUntil(t, r, total), 0)
+	checkNoRestarts(t, c)
+	if lag := c.lag(); lag != 0 {
+		t.Fatalf("lag %v at the end", lag)
+	}
+}
+
+func checkNoRestarts(t testing.TB, c *Client) {
+	t.Helper()
+	for why, n := range c.m.restarts {
+		if n.Get() != 0 {
+			t.Fatalf("%d restarts: %s", n.Get(), restartReason(why))
+		}
+	}
 }
 
 func TestReaderPoison(t *testing.T) {
@@ -272,11 +301,7 @@ func TestReaderIdle(t *testing.T) {
 			t.Fatalf("got %v, %v; want ErrIdle", evs, err)
 		}
 	}
-	for why, n := range c.m.restarts {
-		if n.Get() != 0 {
-			t.Fatalf("%d restarts: %s", n.Get(), restartReason(why))
-		}
-	}
+	checkNoRestarts(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := r.Next(ctx); !errors.Is(err, context.Canceled) {
