@@ -103,10 +103,11 @@ func explain(err error) error {
 	for i, e := range all.Errors {
 		out[i] = e
 		var p env.ParseError
-		if f, ok := reflect.TypeFor[config]().FieldByName(p.Name); errors.As(e, &p) {
-			if f, ok = reflect.TypeFor[config]().FieldByName(p.Name); ok {
-				out[i] = fmt.Errorf("%s: %w; %s", f.Tag.Get("env"), p.Err, howTo(f.Type))
-			}
+		if !errors.As(e, &p) {
+			continue
+		}
+		if f, ok := reflect.TypeFor[config]().FieldByName(p.Name); ok {
+			out[i] = fmt.Errorf("%s: %w; %s", f.Tag.Get("env"), p.Err, howTo(f.Type))
 		}
 	}
 	return errors.Join(out...)
