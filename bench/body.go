@@ -60,7 +60,7 @@ func AppendBody(dst []byte, p *Page, m Mark, size int) []byte {
 	dst = append(dst, kind...)
 	dst = append(dst, `","row_data":{`...)
 	dst = appendMark(dst, m)
-	const tail = len(`,"pad":"",`) + len(hashHead) + hashLen + len(`"}}`)
+	const tail = len(`",`) + len(hashHead) + hashLen + len(`"}}`)
 	dst = append(dst, `,"pad":"`...)
 	for n := size - (len(dst) - from) - tail; n > 0; n-- {
 		dst = append(dst, 'a'+byte(n%23))

@@ -322,6 +322,6 @@ func (s *gateSession) Closed(*loop.Conn, loop.End) {
 func (g *gate) options() Options {
 	return Options{
 		Addrs: g.doors, NATS: g.nats, APIKey: "key", TokenKey: gateKey, Seed: 1, LoginWorkers: 8,
-		DrainTime: 500 * time.Millisecond, Quiet: 50 * time.Millisecond, Settle: 10 * time.Millisecond,
+		DrainTime: 2 * time.Second, Quiet: 50 * time.Millisecond, Settle: 10 * time.Millisecond,
 	}
 }

@@ -38,7 +38,7 @@ type Options struct {
 	LoginRetries int           `json:"login_retries"` // after 429 and 503, default 5, < 0: none
 
 	Company   string        `json:"company"`    // company ids begin so; default bench-<run>, so that runs do not meet
-	DrainTime time.Duration `json:"drain_time"` // how long outstanding events are waited for, default 10 s
+	DrainTime time.Duration `json:"drain_time"` // how long outstanding events are waited for while none comes, default 10 s
 	Quiet     time.Duration `json:"quiet"`      // and then for repeats, default 300 ms
 	Settle    time.Duration `json:"settle"`     // between a ramp and the reading of memory, default 10 s
 	Seed      uint64        `json:"seed"`       // 0: from the clock; the report has it

@@ -66,7 +66,7 @@ func Run(ctx context.Context, o Options, s Scenario) (*Report, error) {
 		st.Report.Interrupted, err = true, nil
 	}
 	st.Report.fail(err)
-	st.wind(inner)
+	st.wind(inner, err != nil || st.Report.Interrupted)
 	stop()
 	if end := group.Wait(); end != nil && !errors.Is(end, context.Canceled) {
 		st.Report.fail(fmt.Errorf("run parts: %w", end))
@@ -169,12 +169,20 @@ func (st *Stage) Login(ctx context.Context, list []Login, each func(i int, took 
 	return err
 }
 
-// Drain waits until nothing is outstanding, at most Options.DrainTime, then for
-// what should not come. The time it took is returned without the latter.
+// Drain waits until nothing is outstanding, or nothing of it came for
+// Options.DrainTime; then Options.Quiet for what should not come. The time it
+// took is returned without the latter.
 func (st *Stage) Drain(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
-	limit := began.Add(st.Options.DrainTime)
-	for time.Now().Before(limit) && st.Oracle.Outstanding() > 0 {
+	last, since := int64(-1), began
+	for time.Since(since) < st.Options.DrainTime {
+		n := st.Oracle.Outstanding()
+		if n == 0 {
+			break
+		}
+		if n != last {
+			last, since = n, time.Now()
+		}
 		if err := Wait(ctx, time.Now().Add(20*time.Millisecond)); err != nil {
 			return time.Since(began), err
 		}
@@ -183,11 +191,13 @@ func (st *Stage) Drain(ctx context.Context) (time.Duration, error) {
 	return took, Wait(ctx, time.Now().Add(st.Options.Quiet))
 }
 
-// wind takes the verdict while the sockets are still open, then closes them.
-func (st *Stage) wind(ctx context.Context) {
+// wind takes the verdict while the sockets are still open, then closes them. Of
+// a run that was cut short it first awaits what is under way, or that would be
+// taken for lost.
+func (st *Stage) wind(ctx context.Context, short bool) {
 	r := st.Report
 	if st.Feed != nil {
-		if r.Interrupted {
+		if short {
 			r.fail(st.Feed.Flush(ctx))
 			_, err := st.Drain(ctx)
 			r.fail(err)

@@ -71,7 +71,7 @@ func (r *Report) tableOracle(t io.Writer) {
 
 func (r *Report) tableVerdict(t io.Writer) {
 	g := r.Generator
-	fmt.Fprintf(t, "\ngenerator\tCPU %.0f %%\tlag p99 %s", g.CPU*100, secondsText(g.Lag.P99))
+	fmt.Fprintf(t, "\ngenerator\tCPU %.0f %%\tlag p99 %s, max %s", g.CPU*100, secondsText(g.Lag.P99), secondsText(g.Lag.Max))
 	if g.Feed != nil {
 		fmt.Fprintf(t, "\tfeed lag p99 %s, stalls %d", secondsText(g.Feed.Lag.P99), g.Feed.Stalls)
 	}

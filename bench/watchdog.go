@@ -46,6 +46,7 @@ type Generator struct {
 const (
 	maxOwnCPU  = 0.90                   // share of GOMAXPROCS
 	maxOwnLag  = 50 * time.Millisecond  // p99
+	maxStall   = 500 * time.Millisecond // of this process, at most
 	maxFeedLag = 100 * time.Millisecond // p99, behind schedule while NATS took all it was given
 )
 
@@ -59,6 +60,8 @@ func (g *Generator) judge(u Usage) {
 		g.Bottleneck = "own CPU over 90 % of GOMAXPROCS: fewer events or sessions, or more workers"
 	case g.Lag.P99 > maxOwnLag.Seconds():
 		g.Bottleneck = "own scheduling lag p99 over 50 ms: this process did not get to run"
+	case g.Lag.Max > maxStall.Seconds():
+		g.Bottleneck = "this process did not get to run for over 500 ms at a time"
 	case g.Feed != nil && g.Feed.Lag.P99 > maxFeedLag.Seconds():
 		g.Bottleneck = "feed p99 over 100 ms behind schedule although NATS took what it was given"
 	}

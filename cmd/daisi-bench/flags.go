@@ -124,7 +124,7 @@ func commonFlags(fs *flag.FlagSet) *common {
 	fs.Float64Var(&b.LoginRate, "login-rate", 0, "logins a second, by schedule; 0: as fast as the workers go")
 	fs.DurationVar(&b.LoginTimeout, "login-timeout", 0, "until `ready`; 0: 15s")
 	fs.IntVar(&b.LoginRetries, "login-retries", 5, "after 429 and 503; < 0: none")
-	fs.DurationVar(&b.DrainTime, "drain", 0, "how long outstanding events are awaited; 0: 10s")
+	fs.DurationVar(&b.DrainTime, "drain", 0, "how long outstanding events are awaited while none comes; 0: 10s")
 	fs.DurationVar(&b.Settle, "settle", 0, "between the ramp and the reading of memory; 0: 10s")
 	fs.StringVar(&b.Company, "company", "", "company ids begin so; empty: bench-<run>")
 	fs.Uint64Var(&b.Seed, "seed", 0, "of all that is drawn; 0: from the clock")
