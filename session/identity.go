@@ -60,8 +60,9 @@ func (o Owner) Pod() string {
 
 // Pod is one entry of the live list: who, and where peers reach it.
 type Pod struct {
-	Owner Owner
-	Addr  string // host:port of its rpc listener
+	Owner   Owner
+	Addr    string // host:port of its rpc listener
+	Leaving bool   // drains: it reads no partition, but still has sessions
 }
 
 var errID = errors.New("must be 1-256 bytes of UTF-8 without control characters")

@@ -18,9 +18,6 @@ func newIndex[C Socket](partitions int, routes Routes) *Index[C] {
 	return x
 }
 
-// Partitions is how many there are.
-func (x *Index[C]) Partitions() int { return len(x.shards) }
-
 // Watermark is W of partition n: all of the stream up to it was handed over.
 func (x *Index[C]) Watermark(n int) uint64 {
 	sh := &x.shards[n]
@@ -156,17 +153,9 @@ func (x *Index[C]) Wants(n int) []Want {
 	return wants
 }
 
-// Sessions are all locks this pod believes to hold in n: of members and of
-// logins whose epoch is known. fresh says which boot second of verification is
-// recent enough.
-func (x *Index[C]) Sessions(n int, fresh uint32) []Held {
-	sh := &x.shards[n]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	_, held := sh.held(fresh)
-	return held
-}
-
+// held are all locks this pod believes to hold in the partition: of members and
+// of logins whose epoch is known. fresh is the boot second of verification from
+// which on one counts as recent. The lock is held.
 func (sh *shard[C]) held(fresh uint32) (who []*Session[C], held []Held) {
 	add := func(s *Session[C]) {
 		who = append(who, s)

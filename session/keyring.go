@@ -79,9 +79,6 @@ func parseRingKey(purpose Purpose, entry string) (ringKey, error) {
 	return k, nil
 }
 
-// Purpose says which tokens this ring is for.
-func (r *KeyRing) Purpose() Purpose { return r.purpose }
-
 // Mint seals claims with the first key. A token with a kid gets a random JTI
 // when c has none; KID is ignored.
 func (r *KeyRing) Mint(c Claims) (string, error) {

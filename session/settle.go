@@ -58,8 +58,6 @@ func (m *Manager[C]) reclaim(ctx context.Context, n int, h Held, try *attempt) (
 		return nil, m.failed(ctx, try, errors.Join(err, ErrStale))
 	case stale:
 		return nil, m.assert(ctx, n)
-	case answers[0].Verdict == Lost && answers[0].Unconfirmed:
-		return nil, &Refusal{Reason: ReasonLost}
 	case answers[0].Verdict == Lost:
 		return nil, &Refusal{Reason: ReasonConflict, Details: "outranked by a later login"}
 	}

@@ -172,35 +172,51 @@ func TestReassert(t *testing.T) {
 }
 
 // After the keys were lost the lower one of two rivals may write its lock
-// first: the higher one overwrites it, fences, and has it ended (S1).
+// first: the higher one overwrites it, fences, and has it ended (S1), whatever
+// happens to the replies.
 func TestReassertOverLowerRival(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		a, b := w.pod(t, "a@1"), w.pod(t, "b@1")
-		n := alice.Partition(testPartitions)
-		low := a.mustLogin(t, alice, Login{})
-		a.silent = true
-		high := b.mustLogin(t, alice, Login{})
-		w.flush()
-		if err := a.Assert(t.Context(), n); err != nil { // a missed everything
-			t.Fatal(err)
-		}
-		if low.Sock().closed() != 0 {
-			t.Fatal("the fixture: low must be alive")
-		}
-		a.silent = false
-		if err := b.Assert(t.Context(), n); err != nil {
-			t.Fatal(err)
-		}
-		if w.fence(alice) < high.Epoch() || low.Sock().closed() != 4402 || high.Sock().closed() != 0 {
-			t.Errorf("fence %d, epochs %d < %d, codes %d and %d", w.fence(alice), low.Epoch(), high.Epoch(), low.Sock().closed(), high.Sock().closed())
-		}
-		if lock, _ := w.lock(alice); lock.Epoch != high.Epoch() || !lock.Settled {
-			t.Errorf("lock %+v", lock)
-		}
-		a.nothing(t)
-		b.whole(t)
-	})
+	for name, fault := range map[string]func(w *world) func(string, bool) error{
+		"no trouble":       func(*world) func(string, bool) error { return nil },
+		"reassert's reply": func(*world) func(string, bool) error { return faults("reassert", true, 1) },
+		"open's call":      func(*world) func(string, bool) error { return faults("open", false, 1) },
+		"open's reply":     func(*world) func(string, bool) error { return faults("open", true, 1) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			a, b := w.pod(t, "a@1"), w.pod(t, "b@1")
+			n := alice.Partition(testPartitions)
+			low := a.mustLogin(t, alice, Login{})
+			a.silent = true
+			high := b.mustLogin(t, alice, Login{})
+			w.flush()
+			if err := a.Assert(t.Context(), n); err != nil { // a missed everything
+				t.Fatal(err)
+			}
+			if low.Sock().closed() != 0 {
+				t.Fatal("the fixture: low must be alive")
+			}
+			a.silent = false
+			b.setFault(fault(w))
+			if err := b.Assert(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+			if w.fence(alice) < high.Epoch() || high.Sock().closed() != 0 {
+				t.Errorf("%s: fence %d, epochs %d < %d, high's code %d", name, w.fence(alice), low.Epoch(), high.Epoch(), high.Sock().closed())
+			}
+			if lock, _ := w.lock(alice); lock.Epoch != high.Epoch() || !lock.Settled {
+				t.Errorf("%s: lock %+v", name, lock)
+			}
+			var d Delivered[*sock]
+			var e ear
+			a.m.Index().Deliver(n, event(1, "acme.ag1.chats"), []Fence{{"acme", "ag1", "alice", w.fence(alice)}}, e.put, &d)
+			a.m.Finish(&d)
+			if len(e.got) != 0 || low.Sock().closed() != 4402 {
+				t.Errorf("%s: low took %d events, code %d", name, len(e.got), low.Sock().closed())
+			}
+			a.nothing(t)
+			b.whole(t)
+		})
+	}
 }
 
 // The same while the higher one is still a login: its own open fences (P6).

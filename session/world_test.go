@@ -272,7 +272,7 @@ func (p *pod) Reassert(_ context.Context, n int, inc string, seen uint64, held [
 func (w *world) reassert(me Owner, h Held, seen uint64) Reasserted {
 	cur := w.locks[h.Key]
 	if cur != nil && !cur.tomb && cur.Owner == me && cur.Conn == h.Conn {
-		return Reasserted{}
+		return Reasserted{Prev: cur.prev} // unsettled: the answer that named it may have been lost
 	}
 	if cur != nil && cur.Epoch > h.Epoch || w.fences[h.Key] > h.Epoch {
 		return Reasserted{Verdict: Lost}
