@@ -14,6 +14,9 @@ import (
 	"github.com/daisi/daisi-ws/session"
 )
 
+// leavingMark stands behind the entry of a pod that drains.
+const leavingMark = "|-"
+
 // liveList is one answer of beat. Immutable.
 type liveList struct {
 	pods       []session.Pod
@@ -40,15 +43,16 @@ func (c *Client) beat(ctx context.Context) {
 func (c *Client) beatOnce(ctx context.Context) error {
 	c.beating.Lock()
 	defer c.beating.Unlock()
-	lease := c.opt.LeaseTTL
+	member := escape(string(c.opt.Owner)) + "|" + c.opt.Addr
+	former := member + leavingMark
 	if c.left.Load() {
-		lease = 0
+		member, former = former, member
 	}
 	// The age of a beat counts from before it was sent: Redis can't have
 	// written it earlier.
 	start := sinceBoot()
 	reply, err := c.plain(ctx, c.scripts.beat, []string{podsKey, revVersionKey},
-		escape(string(c.opt.Owner))+"|"+c.opt.Addr, lease.Milliseconds())
+		member, c.opt.LeaseTTL.Milliseconds(), former)
 	if err != nil {
 		return fmt.Errorf("beat: %w", err)
 	}
@@ -69,11 +73,12 @@ func readLive(reply string) *liveList {
 	list := &liveList{owners: make(map[session.Owner]struct{})}
 	list.revVersion, _ = strconv.ParseUint(version, 10, 64)
 	for line := range strings.SplitSeq(rest, "\n") {
+		line, leaving := strings.CutSuffix(line, leavingMark)
 		i := strings.LastIndexByte(line, '|')
 		if i < 0 {
 			continue // not written by us
 		}
-		pod := session.Pod{Owner: session.Owner(unescape(line[:i])), Addr: line[i+1:]}
+		pod := session.Pod{Owner: session.Owner(unescape(line[:i])), Addr: line[i+1:], Leaving: leaving}
 		list.pods = append(list.pods, pod)
 		list.owners[pod.Owner] = struct{}{}
 	}
@@ -131,11 +136,20 @@ func (c *Client) Healthy() error {
 	return nil
 }
 
-// LeaveLive takes this pod from the live list, for good; beats go on, for
-// sessions that are still here need them. On an error the beats go on trying.
+// LeaveLive marks this pod on the live list as leaving, for good: it reads no
+// partition any more, but is sent events until its sessions have gone. On an
+// error the beats go on trying; the end of Run takes the pod off the list.
 func (c *Client) LeaveLive(ctx context.Context) error {
 	c.left.Store(true)
 	return c.beatOnce(ctx)
+}
+
+// depart takes this pod off the live list; nobody needs to wait for the lease.
+func (c *Client) depart() {
+	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
+	defer cancel()
+	member := escape(string(c.opt.Owner)) + "|" + c.opt.Addr
+	_, _ = c.plain(ctx, c.scripts.beat, []string{podsKey, revVersionKey}, member, 0, member+leavingMark)
 }
 
 // mayLive says whether owner can be alive for all we know. Without a fresh list

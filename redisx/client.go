@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -109,8 +108,8 @@ func (c *Client) OnResubscribe(f func()) { c.kills.onResubscribe = f }
 func (c *Client) OnBeat(f func(live []session.Pod, revVersion uint64)) { c.onBeat = f }
 
 // Run serves calls until ctx ends, then those that wait, for at most 2 s. It
-// returns when everything it started has ended: nil after ctx, else what broke.
-// A Client runs once.
+// returns when everything it started has ended: nil after ctx, else what
+// broke, and then it may be run again.
 func (c *Client) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -135,9 +134,12 @@ func (c *Client) Run(ctx context.Context) error {
 	<-work.Done()
 	lanes.Wait()
 	tasks.Wait()
-	err := c.rdb.Close()
-	if cause := context.Cause(work); ctx.Err() == nil {
-		return errors.Join(cause, err)
+	if ctx.Err() == nil {
+		return context.Cause(work)
+	}
+	c.depart()
+	if err := c.rdb.Close(); err != nil {
+		return fmt.Errorf("close Redis connections: %w", err)
 	}
 	return nil
 }

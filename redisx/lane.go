@@ -84,7 +84,10 @@ func (l *lane) len() int {
 // after it; what is left then fails.
 func (l *lane) run(stop <-chan struct{}) {
 	defer l.abandon()
-	l.stop = stop
+	l.mu.Lock()
+	l.closed = false // by an earlier run
+	l.mu.Unlock()
+	l.stop, l.last, l.strikes, l.broke = stop, nil, 0, false
 	for {
 		l.take()
 		switch {

@@ -190,6 +190,7 @@ func (s *Service) SetPeers(pods []session.Pod) {
 		if pod.Owner == s.opts.Owner {
 			continue
 		}
+		pod.Leaving = false // the same peer, whatever it is about to do
 		if p := old[pod.Owner]; p != nil && p.pod == pod {
 			next[pod.Owner] = p
 		} else if q := next[pod.Owner]; q == nil || q.pod != pod {

@@ -9,13 +9,16 @@ import (
 )
 
 // ownerOf is the pod that should read partition n: the one with the highest
-// hash of (owner, n) on the live list (rendezvous hashing, Thaler and
+// hash of (owner, n) of those on the live list that do not leave (rendezvous hashing, Thaler and
 // Ravishankar 1998), so that a pod that comes or goes moves only its own share.
-// Empty when the list is.
+// Empty when there is none.
 func ownerOf(n int, live []session.Pod) session.Owner {
 	var best session.Owner
 	var top uint64
 	for _, p := range live {
+		if p.Leaving {
+			continue
+		}
 		if h := score(p.Owner, n); best == "" || h > top || h == top && p.Owner > best {
 			best, top = p.Owner, h
 		}

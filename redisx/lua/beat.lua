@@ -1,7 +1,9 @@
--- beat: KEYS pods rev_version.  ARGV member lease.  A lease of 0 ms leaves the list.
+-- beat: KEYS pods rev_version.  ARGV member lease former.  A lease of 0 ms leaves
+-- the list; former is what the same pod may stand there as, and no longer does.
 -- Answers lines: VERSION; a member a line.
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+redis.call('ZREM', KEYS[1], ARGV[3])
 if ARGV[2] == '0' then
   redis.call('ZREM', KEYS[1], ARGV[1])
 else
