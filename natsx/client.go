@@ -91,7 +91,8 @@ func New(o Options) (*Client, error) {
 
 // Run connects, for as long as it takes, ensures both streams and watches
 // them until ctx ends; then it closes the connection. Whatever is refused is
-// tried again each second, and told by Connected and the log.
+// tried again each second, and told by Connected and the log. An error: the
+// options can't work, or nats.go gave the connection up; Run may come again.
 func (c *Client) Run(ctx context.Context) error {
 	closed := make(chan struct{})
 	nc, err := nats.Connect(c.servers, append(c.dial,
@@ -105,9 +106,13 @@ func (c *Client) Run(ctx context.Context) error {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
 	c.nc.Store(nc)
-	c.watch(ctx)
+	c.watch(ctx, closed)
+	gone := ctx.Err() == nil
 	nc.Close()
 	<-closed
+	if gone {
+		return fmt.Errorf("NATS connection was closed: %w", nc.LastError())
+	}
 	return nil
 }
 

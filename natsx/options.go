@@ -116,6 +116,8 @@ func (o Options) dialOptions() (servers string, opts []nats.Option, err error) {
 		nats.CustomInboxPrefix(o.InboxPrefix),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
+		// Credentials may be put right on either side meanwhile.
+		nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 250*time.Millisecond),
 		// A request that waited for a reconnect would be answered too late.

@@ -45,6 +45,19 @@ func TestLeastPermissions(t *testing.T) {
 	checkNumbers(t, readUntil(t, r, 1), 1)
 }
 
+// TestWrongPassword: a client that is refused goes on trying.
+func TestWrongPassword(t *testing.T) {
+	srv := natstest.StartProcess(t, `authorization { user: gateway, password: right }`)
+	host := srv.URL[len("nats://"):]
+	c := run(t, Options{URL: "nats://gateway:wrong@" + host})
+	until(t, "connection", func() bool { return c.nc.Load() != nil })
+	nc := c.nc.Load()
+	time.Sleep(1500 * time.Millisecond) // nats.go gives up at the second refusal unless told not to
+	if nc.IsClosed() || c.Connected() == nil {
+		t.Fatalf("status %s; want that it goes on trying", nc.Status())
+	}
+}
+
 // TestTLS connects with a certificate to a server that wants one.
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()

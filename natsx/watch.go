@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// watch looks at the streams each second, and at once when nudged.
-func (c *Client) watch(ctx context.Context) {
+// watch looks at the streams each second, and at once when nudged, until ctx
+// ends or the connection is closed for good.
+func (c *Client) watch(ctx context.Context, closed <-chan struct{}) {
 	w := watcher{c: c}
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
@@ -15,6 +16,8 @@ func (c *Client) watch(ctx context.Context) {
 		w.note(ctx, w.look(ctx))
 		select {
 		case <-ctx.Done():
+		case <-closed:
+			return
 		case <-t.C:
 			continue
 		case <-c.wake:
