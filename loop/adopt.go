@@ -65,11 +65,11 @@ func (e *Engine) adopt(c *Conn, nc net.Conn, early, head []byte) error {
 	if err := e.greet(c, nc, head); err != nil {
 		return err
 	}
-	now := uint32(time.Now().Unix())
+	now := e.now.Load()
 	c.lastByte.Store(now)
 	// The first ping comes after half an interval to a whole one: sockets that
 	// came in one storm are not pinged in one.
-	c.pingAt.Store(now - rand.Uint32N(uint32(e.opts.PingInterval/time.Second)/2+1))
+	c.pingAt.Store(now - rand.Uint32N(uint32(max(e.opts.PingInterval, 0)/time.Second)/2+1))
 
 	var pre *prelude
 	if wire != nil {

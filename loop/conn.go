@@ -33,8 +33,8 @@ type Conn struct {
 
 	// Any goroutine.
 	backlog  atomic.Int64  // bytes inside nbio
-	lastByte atomic.Uint32 // unix seconds
-	pingAt   atomic.Uint32 // unix seconds of the last ping
+	lastByte atomic.Uint32 // on Engine.now
+	pingAt   atomic.Uint32 // last ping, on Engine.now
 	rtt      atomic.Uint32 // microseconds
 }
 
@@ -57,16 +57,33 @@ const (
 )
 
 // set and unset change flags; the caller holds shard.mu.
-func (c *Conn) set(f uint32)       { c.flags.Store(c.flags.Load() | f) }
-func (c *Conn) unset(f uint32)     { c.flags.Store(c.flags.Load() &^ f) }
-func (c *Conn) is(f uint32) bool   { return c.flags.Load()&f != 0 }
-func (c *Conn) engine() *Engine    { return c.shard.engine }
-func (c *Conn) Handler() Handler   { return c.handler }
-func (c *Conn) LastByte() uint32   { return c.lastByte.Load() }
-func (c *Conn) isServer() bool     { return !c.shard.engine.opts.Client }
-func (c *Conn) overTLS() bool      { return c.wire != nil }
-func (c *Conn) sent(b int) bool    { return c.backlog.Add(int64(-b)) == 0 }
-func (c *Conn) waiting() int       { return int(c.queued) + int(c.backlog.Load()) }
+func (c *Conn) set(f uint32)   { c.flags.Store(c.flags.Load() | f) }
+func (c *Conn) unset(f uint32) { c.flags.Store(c.flags.Load() &^ f) }
+
+func (c *Conn) is(f uint32) bool { return c.flags.Load()&f != 0 }
+func (c *Conn) engine() *Engine  { return c.shard.engine }
+func (c *Conn) isServer() bool   { return !c.shard.engine.opts.Client }
+func (c *Conn) overTLS() bool    { return c.wire != nil }
+
+// sent books n bytes that left nbio; true: none are left in it.
+func (c *Conn) sent(n int) bool { return c.backlog.Add(int64(-n)) == 0 }
+
+// waiting is how many bytes wait; the caller holds shard.mu.
+func (c *Conn) waiting() int { return int(c.queued) + int(c.backlog.Load()) }
+
+// Handler as given to NewConn or Dial.
+func (c *Conn) Handler() Handler { return c.handler }
+
+// LastByte is when the peer last sent something, in unix seconds by a clock
+// that stands still while the process does.
+func (c *Conn) LastByte() uint32 { return c.lastByte.Load() }
+
+// Idle is how long ago that was.
+func (c *Conn) Idle() time.Duration {
+	return time.Duration(max(int32(c.engine().now.Load()-c.lastByte.Load()), 0)) * time.Second
+}
+
+// RTT is the last ping's round trip, 0 before its pong.
 func (c *Conn) RTT() time.Duration { return time.Duration(c.rtt.Load()) * time.Microsecond }
 
 // Queue puts f behind what waits in its lane. ErrSlow: it does not fit into the

@@ -22,7 +22,7 @@ type Options struct {
 	Budget     int // bytes that may wait for one socket: 1 MiB
 	MaxMessage int // bytes of a message from the peer: 32 KiB
 
-	PingInterval time.Duration // 30 s, in whole seconds
+	PingInterval time.Duration // 30 s, in whole seconds; negative: no pings
 	PongTimeout  time.Duration // a socket without any byte for so long is dead: 90 s, in whole seconds
 	CloseTimeout time.Duration // for flushing, and again for the peer's close frame: 2 s
 
@@ -32,6 +32,9 @@ type Options struct {
 	Metrics *metrics.Set // nil: a private set
 	Log     zerolog.Logger
 }
+
+// maxPong keeps differences of seconds in 32 bits.
+const maxPong = 1000 * 24 * time.Hour
 
 func (o Options) withDefaults() (Options, error) {
 	procs := runtime.GOMAXPROCS(0)
@@ -68,8 +71,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("set options: budget %d: 1 B to 1 GiB", o.Budget)
 	case o.MaxMessage < 1 || o.MaxMessage > 1<<30:
 		return o, fmt.Errorf("set options: max message %d: 1 B to 1 GiB", o.MaxMessage)
-	case o.PingInterval < time.Second || o.PongTimeout < o.PingInterval:
-		return o, fmt.Errorf("set options: ping interval %v at least 1 s, pong timeout %v at least that", o.PingInterval, o.PongTimeout)
+	case o.PingInterval > 0 && o.PingInterval < time.Second, o.PongTimeout < max(o.PingInterval, time.Second), o.PongTimeout > maxPong:
+		return o, fmt.Errorf("set options: ping interval %v at least 1 s, pong timeout %v at least that, at most %v", o.PingInterval, o.PongTimeout, maxPong)
 	case o.CloseTimeout < 0:
 		return o, fmt.Errorf("set options: close timeout %v: not negative", o.CloseTimeout)
 	case len(o.Kinds) > 255:
@@ -88,14 +91,15 @@ type Engine struct {
 	workers []*worker
 	pollers []pollerStats
 	nb      *nbio.Engine
-	base    time.Time // of millis
+	base    time.Time // of millis and of pings' stamps
+	epoch   uint32    // unix seconds at base
 	plain   sync.Pool // of *[plainSize]byte, TLS plaintext
 	fields  func() *tlsFields
 	addrs   *addrFields
 	metrics *tallies
 
 	nextShard atomic.Uint32
-	now       atomic.Uint32 // unix seconds, kept by the sweeper
+	now       atomic.Uint32 // the sweeper's clock: epoch and the seconds that the process ran since
 	started   chan struct{} // closed when the pollers run
 
 	gate    sync.RWMutex // held for reading while a descriptor is added
@@ -119,7 +123,8 @@ func New(o Options) (*Engine, error) {
 	}
 	e.parser = &parser{client: o.Client, max: o.MaxMessage, alloc: e.alloc}
 	e.plain.New = func() any { return new([plainSize]byte) }
-	e.now.Store(uint32(time.Now().Unix()))
+	e.epoch = uint32(e.base.Unix())
+	e.now.Store(e.epoch)
 	for range o.Flushers {
 		e.workers = append(e.workers, newWorker(len(o.Kinds)))
 	}

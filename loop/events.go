@@ -127,13 +127,13 @@ func (c *Conn) control(op ws.OpCode, payload []byte) bool {
 
 // pong takes the round trip of our last ping; others are only a sign of life.
 func (c *Conn) pong(payload []byte) {
-	if len(payload) != 8 {
+	if len(payload) != 12 || binary.BigEndian.Uint32(payload) != c.pingAt.Load() {
 		return
 	}
-	stamp := int64(binary.BigEndian.Uint64(payload))
-	d := time.Duration(time.Now().UnixNano() - stamp)
-	if uint32(stamp/int64(time.Second)) != c.pingAt.Load() || d < 0 {
-		return
+	stamp := time.Duration(binary.BigEndian.Uint64(payload[4:]))
+	d := time.Since(c.engine().base) - stamp
+	if stamp < 0 || d < 0 || d > c.engine().opts.PongTimeout {
+		return // not ours after all
 	}
 	c.rtt.Store(uint32(min(d/time.Microsecond, 1<<32-1)))
 	c.engine().metrics.rtt.Update(d.Seconds())

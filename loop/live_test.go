@@ -18,14 +18,15 @@ func TestPingAndTick(t *testing.T) {
 		p := h.raw(t, nil)
 		c := h.next(t)
 		op, stamp := p.frame(t)
-		if op != ws.OpPing || len(stamp) != 8 {
+		if op != ws.OpPing || len(stamp) != 12 {
 			t.Fatalf("got %v %q, want a ping", op, stamp)
 		}
 		if c.RTT() != 0 {
 			t.Errorf("rtt %v before the pong", c.RTT())
 		}
 		p.send(t, masked(0x8a, "xx"))
-		p.send(t, masked(0x8a, "\x00\x00\x00\x00\x00\x00\x00\x00"))
+		p.send(t, masked(0x8a, stamp[:4]+"\x00\x00\x00\x00\x00\x00\x00"))
+		p.send(t, masked(0x8a, stamp[:4]+"\xff\xff\xff\xff\xff\xff\xff\xff"))
 		p.send(t, masked(0x8a, stamp))
 		eventually(t, "a round trip", func() bool { return c.RTT() > 0 })
 		if rtt := c.RTT(); rtt > 10*time.Second {
@@ -82,6 +83,50 @@ func TestDeadPeer(t *testing.T) {
 	}
 	close(stop)
 	<-done
+}
+
+// TestClockStandsStill wants nobody taken for dead because the process was
+// stopped, or because the system's clock was set.
+func TestClockStandsStill(t *testing.T) {
+	e, err := New(Options{PingInterval: 10 * time.Second, PongTimeout: 30 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	w := newSweeper(e, now)
+	run := func(d time.Duration) {
+		for range d / sweepTick {
+			now = now.Add(sweepTick)
+			w.begin(now)
+		}
+	}
+	c := e.NewConn(quietHandler{})
+	c.lastByte.Store(e.now.Load())
+	c.pingAt.Store(e.now.Load())
+	want := func(when string, dead, due bool) {
+		t.Helper()
+		if w.isDead(c) != dead || w.isDue(c) != due {
+			t.Errorf("%s: dead %v, ping due %v", when, w.isDead(c), w.isDue(c))
+		}
+	}
+	run(5 * time.Second)
+	want("after 5 s", false, false)
+	now = now.Add(time.Hour)
+	w.begin(now)
+	want("after the process stood still", false, false)
+	if w.now != uint32(now.Unix()) {
+		t.Errorf("handlers are told %d, want %d", w.now, now.Unix())
+	}
+	now = now.Add(-2 * time.Hour)
+	w.begin(now)
+	want("after the clock was set back", false, false)
+	run(20 * time.Second)
+	want("after 26 s", false, true)
+	if idle := c.Idle(); idle < 25*time.Second || idle > 27*time.Second {
+		t.Errorf("idle %v after 26 s", idle)
+	}
+	run(5 * time.Second)
+	want("after 31 s", true, true)
 }
 
 // TestTickPanic wants a panic in Tick to cost one socket.

@@ -18,6 +18,7 @@ type shard struct {
 	// mu guards the following, and what Conn says it guards.
 	ready   []*Conn  // have something for the worker, which is not at them
 	spare   []*queue // empty
+	unused  int      // how many of spare nobody wanted since shrink
 	closing []*Conn  // have a deadline
 	table   table
 	ledger  ledger
@@ -31,8 +32,8 @@ type ledger struct {
 	made, written, queued, discarded uint64
 }
 
-// maxSpare is how many empty queues a shard keeps.
-const maxSpare = 1024
+// maxSpare is how many empty queues a shard keeps at most.
+const maxSpare = 8192
 
 // enqueue puts f behind what waits for c; the caller holds mu and calls wake
 // after unlocking when told to.
@@ -64,6 +65,7 @@ func (s *shard) queue() *queue {
 		q := s.spare[n-1]
 		s.spare[n-1] = nil
 		s.spare = s.spare[:n-1]
+		s.unused = min(s.unused, n-1)
 		return q
 	}
 	return new(queue)
@@ -75,6 +77,17 @@ func (s *shard) recycle(q *queue) {
 		q.reset()
 		s.spare = append(s.spare, q)
 	}
+}
+
+// shrink gives up half of the empty queues that were not wanted since the last
+// call, so that a storm's are gone a minute later.
+func (s *shard) shrink() {
+	s.mu.Lock()
+	keep := len(s.spare) - (s.unused+1)/2
+	clear(s.spare[keep:])
+	s.spare = s.spare[:keep]
+	s.unused = keep
+	s.mu.Unlock()
 }
 
 // discard books event copies and bytes that will never be written.

@@ -14,24 +14,30 @@ const sweepTick = 125 * time.Millisecond
 
 const ticksPerSweep = int(time.Second / sweepTick)
 
+// maxStep is what the clock goes on by in one tick at most: it stands still
+// while the process does (stopped, suspended, starved). Else peers whose bytes
+// wait unread would be taken for dead on its return. For the same reason it does
+// not follow steps of the system's clock.
+const maxStep = time.Second
+
 // sweep runs until ctx ends.
 func (e *Engine) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepTick)
 	defer t.Stop()
-	w := sweeper{engine: e, buf: make([]*Conn, 0, walkStep)}
+	w := newSweeper(e, time.Now())
 	for tick := 0; ; tick = (tick + 1) % ticksPerSweep {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			e.now.Store(uint32(now.Unix()))
+			w.begin(now)
 			for _, s := range e.shards {
 				w.deadlines(s)
 			}
-			w.begin(now)
 			n := len(e.shards)
 			for _, s := range e.shards[tick*n/ticksPerSweep : (tick+1)*n/ticksPerSweep] {
 				s.walk(w.buf, w.conn)
+				s.shrink()
 			}
 		}
 	}
@@ -39,21 +45,34 @@ func (e *Engine) sweep(ctx context.Context) {
 
 // sweeper looks at sockets one by one. It belongs to one goroutine.
 type sweeper struct {
-	engine *Engine
-	buf    []*Conn
-	late   []*Conn
-	now    uint32
-	dead   uint32 // last byte before this: dead
-	due    uint32 // last ping before this, or then: ping
+	engine  *Engine
+	buf     []*Conn
+	late    []*Conn
+	last    time.Time     // of the last tick
+	elapsed time.Duration // of Engine.now since it was made
+
+	now  uint32 // unix seconds, for handlers
+	dead uint32 // last byte before this: dead
+	due  uint32 // last ping before this, or then: ping
+
 	ping   *Frame // one for all of a tick: it holds the time
-	pinged uint32 // the same in seconds
+	pinged uint32 // that time on Engine.now
 }
 
+func newSweeper(e *Engine, now time.Time) *sweeper {
+	return &sweeper{engine: e, buf: make([]*Conn, 0, walkStep), last: now}
+}
+
+// begin is the start of a tick.
 func (w *sweeper) begin(now time.Time) {
-	o := &w.engine.opts
+	e := w.engine
+	w.elapsed += min(max(now.Sub(w.last), 0), maxStep)
+	w.last = now
+	clock := e.epoch + uint32(w.elapsed/time.Second)
+	e.now.Store(clock)
 	w.now = uint32(now.Unix())
-	w.dead = w.now - uint32(o.PongTimeout/time.Second)
-	w.due = w.now - uint32(o.PingInterval/time.Second)
+	w.dead = clock - uint32(e.opts.PongTimeout/time.Second)
+	w.due = clock - uint32(e.opts.PingInterval/time.Second)
 	w.ping = nil
 }
 
@@ -63,13 +82,19 @@ func (w *sweeper) conn(c *Conn) {
 	switch {
 	case !c.is(flagOpen) || c.is(flagClosing):
 		return // deadlines has it
-	case int32(c.lastByte.Load()-w.dead) < 0:
+	case w.isDead(c):
 		c.kill(End{Code: codeAbnormal, Local: true, Err: ErrTimeout})
 		return
-	case int32(c.pingAt.Load()-w.due) <= 0:
+	case w.isDue(c):
 		w.sendPing(c)
 	}
 	c.handler.Tick(c, w.now)
+}
+
+func (w *sweeper) isDead(c *Conn) bool { return int32(c.lastByte.Load()-w.dead) < 0 }
+
+func (w *sweeper) isDue(c *Conn) bool {
+	return w.engine.opts.PingInterval > 0 && int32(c.pingAt.Load()-w.due) <= 0
 }
 
 func (w *sweeper) rescue(c *Conn) {
@@ -81,12 +106,18 @@ func (w *sweeper) rescue(c *Conn) {
 
 func (w *sweeper) sendPing(c *Conn) {
 	if w.ping == nil {
-		stamp := time.Now().UnixNano() // not the tick's: it becomes the round trip
-		w.pinged = uint32(stamp / int64(time.Second))
-		w.ping = c.frame(ws.OpPing, binary.BigEndian.AppendUint64(nil, uint64(stamp)), Control)
+		stamp := time.Since(w.engine.base) // not the tick's: it becomes the round trip
+		w.pinged = w.engine.now.Load()
+		w.ping = c.frame(ws.OpPing, pingBody(w.pinged, stamp), Control)
 	}
 	c.pingAt.Store(w.pinged)
 	_ = c.Queue(w.ping) // over budget: bytes on their way are a better sign of life
+}
+
+// pingBody is our pings' payload: pong compares the first half.
+func pingBody(pinged uint32, stamp time.Duration) []byte {
+	b := binary.BigEndian.AppendUint32(nil, pinged)
+	return binary.BigEndian.AppendUint64(b, uint64(stamp))
 }
 
 // deadlines closes what has taken too long to close.
