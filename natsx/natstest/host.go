@@ -21,7 +21,8 @@ type Host struct {
 func (h Host) Conn(t testing.TB) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(h.URL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
-		nats.RetryOnFailedConnect(true), nats.Timeout(5*time.Second))
+		nats.RetryOnFailedConnect(true), nats.Timeout(5*time.Second),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // servers are killed on purpose
 	if err != nil {
 		t.Fatalf("cannot connect to %s: %s", h.URL, err)
 	}

@@ -2,6 +2,7 @@ package natstest
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -83,8 +84,29 @@ func (p *Process) Kill() {
 	p.run = nil
 }
 
-// Stop freezes the process with SIGSTOP.
-func (p *Process) Stop() { p.signal(syscall.SIGSTOP) }
+// Stop freezes the process with SIGSTOP, and returns when all of its threads
+// stand still.
+func (p *Process) Stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	for until := time.Now().Add(10 * time.Second); !stopped(p.run.pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			p.t.Fatal("nats-server does not stop")
+		}
+	}
+}
+
+func stopped(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range stats {
+		// "tid (name) state …"
+		stat, err := os.ReadFile(path)
+		if i := bytes.LastIndexByte(stat, ')'); err == nil && !bytes.HasPrefix(stat[i+1:], []byte(" T")) {
+			return false
+		}
+	}
+	return err == nil && len(stats) > 0
+}
 
 // Cont lets a stopped process go on.
 func (p *Process) Cont() { p.signal(syscall.SIGCONT) }
