@@ -83,6 +83,8 @@ func (m *Manager[C]) acquired(l *login[C], epoch uint64, began time.Duration) er
 	sh.mu.Unlock()
 	if evicted {
 		m.metrics.takeovers.Inc()
+		gone := make(chan struct{})
+		l.former, old.sent = gone, func() { close(gone) }
 		m.bid(old)
 	}
 	if killed {
@@ -92,6 +94,31 @@ func (m *Manager[C]) acquired(l *login[C], epoch uint64, began time.Duration) er
 		answer()
 	}
 	return err
+}
+
+// formerWait bounds how long a newcomer's ready waits for the close frame of
+// the socket it replaced on this pod: as long as for one on another.
+const formerWait = 250 * time.Millisecond
+
+// awaitFormer lets the former socket's close frame go out before our ready, so
+// that whoever watches both sees them in that order. The round trip to Redis in
+// between has mostly been enough.
+func (l *login[C]) awaitFormer(ctx context.Context) {
+	if l.former == nil {
+		return
+	}
+	select {
+	case <-l.former:
+		return
+	default:
+	}
+	t := time.NewTimer(formerWait)
+	defer t.Stop()
+	select {
+	case <-l.former:
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // confirm is step 3: it asks the former owner to end its sockets, and says

@@ -10,6 +10,7 @@ type ended[C Socket] struct {
 	reason  Reason
 	details string
 	answers []func() // kills that waited for this end
+	sent    func()   // called when the socket's close frame went out; may be nil
 	took    time.Duration
 }
 
@@ -53,8 +54,14 @@ func (m *Manager[C]) bid(e ended[C]) {
 		if e.reason.Code() != "" {
 			m.o.Farewell(e.s.sock, e.reason, e.details)
 		}
-		e.s.sock.Close(e.reason.CloseCode(), e.reason.CloseText())
+		if e.sent == nil {
+			e.s.sock.Close(e.reason.CloseCode(), e.reason.CloseText())
+		} else {
+			e.s.sock.CloseThen(e.reason.CloseCode(), e.reason.CloseText(), e.sent)
+		}
 		m.metrics.ended(e.reason, e.took)
+	} else if e.sent != nil {
+		e.sent()
 	}
 	for _, answer := range e.answers {
 		answer()

@@ -235,3 +235,33 @@ func TestOpenPanics(t *testing.T) {
 	}
 	a.mustLogin(t, alice, Login{})
 }
+
+// Whoever watches both sockets sees the former one's close before the
+// newcomer's ready, unless that can't be had in 250 ms.
+func TestReadyWaitsForTheFormersClose(t *testing.T) {
+	f := func(other bool, slow, want time.Duration, fenced bool) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			a := w.pod(t, "a@1")
+			on := a
+			if other {
+				on = w.pod(t, "b@1")
+			}
+			a.mustLogin(t, alice, Login{}).Sock().slow = slow
+			began := time.Now()
+			s := on.mustLogin(t, alice, Login{})
+			if got := time.Since(began); got != want {
+				t.Errorf("other=%v, slow %v: took %v; want %v", other, slow, got, want)
+			}
+			if got := w.fence(alice) >= s.Epoch(); got != fenced {
+				t.Errorf("other=%v, slow %v: fenced %v", other, slow, got)
+			}
+		})
+	}
+	f(false, 0, 0, false)
+	f(false, 20*time.Millisecond, 20*time.Millisecond, false)
+	f(false, -1, 250*time.Millisecond, false)
+	f(true, 20*time.Millisecond, 20*time.Millisecond, false)
+	f(true, -1, 250*time.Millisecond, true) // no answer, so it can't be sure
+}

@@ -13,6 +13,9 @@ type Socket interface {
 	// queued. It never blocks, may come more than once, and may come before
 	// the socket was adopted.
 	Close(code uint16, reason string)
+	// CloseThen is Close that calls sent, once and without blocking, when the
+	// close frame is with the kernel, or at once where that can't be waited for.
+	CloseThen(code uint16, reason string, sent func())
 }
 
 // ErrBusy says that a bounded queue to Redis is full: nothing was changed.
@@ -89,7 +92,9 @@ type Renewer interface {
 	// Inc returns the incarnation of n, made when missing, and the last
 	// epoch issued in n.
 	Inc(ctx context.Context, n int) (inc string, seen uint64, err error)
-	// Reassert answers per Held, in order; stale says that inc differs.
+	// Reassert answers per Held, in order; stale says that inc differs. A chat
+	// that is remembered already is not overwritten: a selection may have gone
+	// past the caller's.
 	Reassert(ctx context.Context, n int, inc string, seen uint64, held []Held) (answers []Reasserted, stale bool, err error)
 	// JoinAll writes all routes of n again.
 	JoinAll(ctx context.Context, n int, inc string, wants []Want) (stale bool, err error)

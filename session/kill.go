@@ -8,7 +8,9 @@ const maxAnswers = 64
 // pod. answer is called when that has been done: no session of key below epoch
 // is, or can come, into the index here. It is called at once unless a login of
 // key is under way whose epoch is unknown yet; then when that is known and
-// higher, or it has ended. redisx calls it; it never blocks.
+// higher, or it has ended. An answer also waits for the ended socket's close
+// frame to go out, so that it is seen before the newcomer's ready. redisx calls
+// it; it never blocks.
 func (m *Manager[C]) Killed(key Key, epoch uint64, answer func()) {
 	sh := &m.index.shards[key.Partition(m.o.Partitions)]
 	var ends [2]ended[C]
@@ -27,7 +29,10 @@ func (m *Manager[C]) Killed(key Key, epoch uint64, answer func()) {
 		}
 	}
 	if s := sh.find(key); s != nil && s.epoch < epoch {
-		ends[1], _ = m.end(sh, s, ReasonReplaced, "")
+		var ok bool
+		if ends[1], ok = m.end(sh, s, ReasonReplaced, ""); ok && !late {
+			ends[1].sent, late = answer, true
+		}
 	}
 	sh.mu.Unlock()
 	m.metrics.kills.Inc()

@@ -36,9 +36,10 @@ type login[C Socket] struct {
 
 	// Owned by its goroutine.
 	began   time.Duration
-	asked   bool   // an acquire may have reached Redis
-	entered bool   // an open may have joined the routes
-	chat    string // with this chat
+	asked   bool            // an acquire may have reached Redis
+	entered bool            // an open may have joined the routes
+	chat    string          // with this chat
+	former  <-chan struct{} // closed when the socket replaced here has its close frame out; nil: none was
 
 	// The shard's lock guards the following.
 	noted   uint64   // highest kill while the epoch is unknown
@@ -107,6 +108,7 @@ func (m *Manager[C]) steps(ctx context.Context, l *login[C], greet func(*Session
 	if revoked {
 		return &Refusal{Reason: ReasonRevoked}
 	}
+	l.awaitFormer(ctx)
 	return m.live(l, greet)
 }
 

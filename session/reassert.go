@@ -101,7 +101,7 @@ func (m *Manager[C]) reassertChunk(ctx context.Context, n int, inc string, who [
 		case a.Verdict == Lost:
 			m.metrics.lockLost.Inc()
 			m.Close(s, ReasonReplaced, "")
-		case m.reasserted(s, held[i], inc, a.Prev, began):
+		case m.reasserted(s, held[i], a.Prev, began):
 			over = append(over, lowered[C]{s, held[i], a.Prev})
 		}
 	}
@@ -112,7 +112,7 @@ func (m *Manager[C]) reassertChunk(ctx context.Context, n int, inc string, who [
 // back by this, so it is released again. True: it overwrote a live lower lock
 // and must be fenced now; a login that is not in the index yet will do that
 // itself, with its open.
-func (m *Manager[C]) reasserted(s *Session[C], h Held, inc string, prev *Lock, began time.Duration) bool {
+func (m *Manager[C]) reasserted(s *Session[C], h Held, prev *Lock, began time.Duration) bool {
 	sh := m.shard(s)
 	sh.mu.Lock()
 	state := s.state
@@ -122,25 +122,12 @@ func (m *Manager[C]) reasserted(s *Session[C], h Held, inc string, prev *Lock, b
 	if l := sh.loginOf(s); l != nil && state == Opening && prev != nil {
 		l.fence = true
 	}
-	if state != Closing && s.chat != h.Chat {
-		m.rejoin(s, inc) // a selection went past us: ours was the older one
-	}
 	sh.mu.Unlock()
 	if state == Closing {
 		m.o.Locks.Release(int(s.part), h.Key, h.Conn)
 		return false
 	}
 	return prev != nil && state != Opening
-}
-
-// rejoin writes the selected chat again; the lock is held. Whatever becomes of
-// it, the next sweep writes it too.
-func (m *Manager[C]) rejoin(s *Session[C], inc string) {
-	var w *Want
-	if s.chat != "" {
-		w = &Want{Company: s.agent.company, Agent: s.agent.id, Chat: s.chat}
-	}
-	_ = m.o.Routes.Join(int(s.part), inc, w, s.held(0), func(Verdict, error) {})
 }
 
 // fenceAll fences sessions whose lower rivals had their locks back before

@@ -287,6 +287,9 @@ func (w *world) reassert(me Owner, h Held, seen uint64) Reasserted {
 		next.Settled, next.prev = false, &held
 	}
 	w.locks[h.Key] = next
+	if _, ok := w.sel[h.Key]; !ok && h.Chat != "" {
+		w.sel[h.Key] = h.Chat
+	}
 	return Reasserted{Prev: next.prev}
 }
 
