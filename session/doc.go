@@ -23,7 +23,9 @@
 //	    before open, so that fences and kills find the session from then on.
 //	P5  ready(e): each lower epoch is out of its index for good, or a fence >= e
 //	    stands. A kill is answered only when no lower session is, or can come,
-//	    into the index; while a login's epoch is unknown the answer waits.
+//	    into the index; while a login's epoch is unknown the answer waits. That
+//	    the replaced socket's close frame is out first is a courtesy to those
+//	    who watch both, waited for <= 250 ms; nothing depends on it.
 //	P6  an unsettled lock is never released, lost or taken over without a fence:
 //	    the scripts see to it; here a former owner that was itself unsettled
 //	    always makes Open fence, answered or not.
