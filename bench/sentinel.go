@@ -16,9 +16,12 @@ import (
 
 // sentinel tells in which order bytes reached this machine, although they are
 // read by different goroutines. It is one more socket on the engine's only
-// poller, whose far end is ours: the kernel lists readable sockets in the order
-// in which they became so. What had come to any other socket before a word was
-// sent to the sentinel is therefore handled before that word is.
+// poller, whose far end is ours. epoll lists readable sockets in the order in
+// which they became so, but for those that it has just returned: these are
+// listed anew at once, and word that comes then is found ahead of what came to
+// others before. So word is sent twice, the second when the first was handled,
+// which the poller reads no earlier than its next round (it leaves a socket
+// after a short read): by then all that had come before the first was handled.
 type sentinel struct {
 	far net.Conn // we write, the poller reads
 
@@ -65,6 +68,10 @@ func (s *sentinel) accept(ln net.Listener) error {
 // after runs do on the poller once all that has reached other sockets by now
 // was handled. It never blocks for long: a word is a few bytes.
 func (s *sentinel) after(do func()) {
+	s.send(func() { s.send(do) })
+}
+
+func (s *sentinel) send(do func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting = append(s.waiting, do)
