@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -172,4 +173,45 @@ func adoptFar(b testing.TB, e *Engine, n int, secure bool) []*Conn {
 		conns = append(conns, c)
 	})
 	return conns
+}
+
+// BenchmarkRoundTrip sends a message and waits for its echo: poller, handler,
+// worker, and a blocking client in the same process.
+func BenchmarkRoundTrip(b *testing.B) {
+	for _, secure := range []bool{false, true} {
+		b.Run(fmt.Sprintf("tls=%v", secure), func(b *testing.B) {
+			h := startHouse(b, houseOptions{tls: secure})
+			p := h.raw(b, nil)
+			h.next(b)
+			_ = p.SetDeadline(time.Time{})
+			frame := masked(0x81, "there and back")
+			answer := make([]byte, 2+len("there and back"))
+			b.ReportAllocs()
+			for b.Loop() {
+				p.send(b, frame)
+				if _, err := io.ReadFull(p.br, answer); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkLogin accepts, upgrades and adopts, and dials, in one process.
+func BenchmarkLogin(b *testing.B) {
+	for _, secure := range []bool{false, true} {
+		b.Run(fmt.Sprintf("tls=%v", secure), func(b *testing.B) {
+			h := startHouse(b, houseOptions{tls: secure})
+			e := startEngine(b, Options{Client: true})
+			<-e.started
+			b.ReportAllocs()
+			start := cpu()
+			for b.Loop() {
+				far := h.dial(b, e, quietHandler{})
+				h.next(b)
+				far.Close(1000, "")
+			}
+			b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/login")
+		})
+	}
 }
