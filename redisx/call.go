@@ -24,6 +24,7 @@ type call struct {
 	script *script
 	args   []any  // EVALSHA, hash, number of keys, keys, arguments
 	edge   int    // index in args of the edge's number, 0: no edge
+	lazy   int    // index in args of whether the edge may be left as it is, 0: not asked
 	weight int    // keys
 	rev    bool   // wants the version of the revocations with it
 	ask    string // where a moving slot told us to ask, empty: its master
@@ -51,6 +52,12 @@ func (k *call) add(v ...any) { k.args = append(k.args, v...) }
 // addNumber leaves room for the number the lane gives an edge.
 func (k *call) addNumber() {
 	k.edge = len(k.args)
+	k.args = append(k.args, nil)
+}
+
+// addLazy leaves room for the lane's word whether an edge may be left as it is.
+func (k *call) addLazy() {
+	k.lazy = len(k.args)
 	k.args = append(k.args, nil)
 }
 

@@ -14,6 +14,7 @@ const (
 	maxCalls  = 256
 	maxWeight = 512 // keys
 	numbers   = 1_000_000
+	lateAfter = 5 * time.Minute // a given up connection's commands arrive sooner or never
 )
 
 // lane sends calls in order, one pipeline at a time. Every partition has one
@@ -33,6 +34,7 @@ type lane struct {
 	pending []*call          // taken from waiting, oldest first
 	strikes int              // pipelines in a row with calls to send again
 	broke   bool             // the last one lost its connection
+	brokeAt time.Time        // when one did last
 	stop    <-chan struct{}  // nil once it was seen closed
 	last    <-chan time.Time // then: when to give up
 }

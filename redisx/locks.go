@@ -58,7 +58,7 @@ func (c *Client) readAcquired(n int, reply string) (a session.Acquired, err erro
 // and, with a chat, the chat's; an admin's joins the admin route of n. The
 // chat is remembered as the selected one, without a chat none is.
 func (c *Client) Open(ctx context.Context, n int, inc string, h session.Held, fence bool) (session.Opened, error) {
-	k := newCall(c.scripts.open, n, 6, 13)
+	k := newCall(c.scripts.open, n, 6, 14)
 	k.add(c.part[n].inc, lockKey(n, h.Key), fenceKey(n, h.Key.Company, h.Key.Agent), selKey(n, h.Key))
 	if h.Key.IsAdmin() {
 		k.add(routeKey(n, session.AdminWant()))
@@ -72,6 +72,7 @@ func (c *Client) Open(ctx context.Context, n int, inc string, h session.Held, fe
 	k.args[2] = k.weight
 	k.add(inc, c.nonce, c.me, h.Conn, h.Epoch, flag(fence), escape(h.Key.User), c.lockTTL, c.routeTTL)
 	k.addNumber()
+	k.addLazy()
 	k.add(chatMode(h), h.Chat, c.selectedTTL)
 	if err := c.lane(n).do(ctx, k); err != nil {
 		return session.Opened{}, err

@@ -40,7 +40,9 @@ func (l *lane) round() {
 	}
 	l.c.counts.again.Add(len(keep) - (len(l.pending) - len(batch)))
 	l.keep(keep)
-	l.broke = worst == broken
+	if l.broke = worst == broken; l.broke {
+		l.brokeAt = time.Now()
+	}
 	if worst <= failed || worst == unloaded && l.loadScripts() {
 		l.strikes = 0
 	} else {
@@ -78,7 +80,11 @@ func (l *lane) send(batch []*call) (worst verdict) {
 	cmds := make([]*redis.StringCmd, len(batch))
 	var version *redis.StringCmd
 	wait := func() {}
+	lazy := flag(time.Since(l.brokeAt) > lateAfter)
 	for i, k := range batch {
+		if k.lazy > 0 {
+			k.args[k.lazy] = lazy
+		}
 		if k.ask != "" {
 			_ = pipe.Process(ctx, redis.NewStatusCmd(ctx, "asking"))
 		}

@@ -22,7 +22,7 @@ func (c *Client) Leave(n int, w session.Want) {
 // chat of an admin, or of a Held without a key, is left alone. The verdict is OK
 // or Stale.
 func (c *Client) Join(n int, inc string, w *session.Want, h session.Held, done func(session.Verdict, error)) error {
-	k := newCall(c.scripts.join, n, 4, 9)
+	k := newCall(c.scripts.join, n, 4, 10)
 	k.add(c.part[n].inc, lockKey(n, h.Key), selKey(n, h.Key))
 	if w != nil {
 		k.add(routeKey(n, *w))
@@ -31,6 +31,7 @@ func (c *Client) Join(n int, inc string, w *session.Want, h session.Held, done f
 	k.args[2] = k.weight
 	k.add(inc, c.nonce, c.me, h.Conn, c.routeTTL)
 	k.addNumber()
+	k.addLazy()
 	k.add(chatMode(h), h.Chat, c.selectedTTL)
 	return c.lane(n).later(k, func(reply string, err error) {
 		switch {

@@ -75,7 +75,12 @@ func testJoinChat(t *testing.T, e *env) {
 
 // A command whose connection was given up may be executed after newer ones.
 func testLateEdges(t *testing.T, e *env) {
-	a := hold(t, e.pod(t, "a@1"))
+	c := create(t, Options{URL: e.url, Owner: "a@1"})
+	for _, l := range c.lanes {
+		l.brokeAt = time.Now()
+	}
+	run(t, c)
+	a := hold(t, c)
 	w := session.Want{Company: "acme", Agent: "ag1"}
 	key := routeKey(part, w)
 	late := func(s *script, args ...any) {

@@ -13,3 +13,13 @@ local function join(key, me, life, number, now)
   redis.call('ZADD', key, string.format('%.0f.%06d', now + tonumber(life), tonumber(number)), me)
   redis.call('EXPIRE', key, life)
 end
+-- touch is a join that may be lazy: an edge with most of its life before it is
+-- left as it is, with its older number. That is wrong only while late commands
+-- may lie about, so the caller says when it is allowed.
+local function touch(key, me, life, number, lazy, now)
+  if lazy == '1' then
+    local score = redis.call('ZSCORE', key, me)
+    if score and tonumber(score) > now + life * 0.9 then return end
+  end
+  join(key, me, life, number, now)
+end

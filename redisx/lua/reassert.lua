@@ -11,13 +11,14 @@ for i = 1, (#KEYS - 2) / 3 do
   local a = 5 * i + 2
   local conn, mine, chat = ARGV[a], ARGV[a + 1], ARGV[a + 4]
   local value = redis.call('GET', s)
+  local whole = value == '1 ' .. mine .. ' ' .. conn .. ' 1 ' .. me -- nearly always
   local known = not value or string.sub(value, 1, 2) == '1 '
   local epoch, c, settled, owner, prev
-  if known then epoch, c, settled, owner, prev = lock(value) end
+  if known and not whole then epoch, c, settled, owner, prev = lock(value) end
   local answer = 'O'
   if not known then
     answer = 'L' -- of another protocol version, which has its own successor rules
-  elseif owner == me and c == conn then
+  elseif whole or owner == me and c == conn then
     redis.call('EXPIRE', s, ttl)
     if chat ~= '' then redis.call('EXPIRE', sel, selttl) end
     -- Unsettled: the answer that named the predecessor may have been lost.
