@@ -45,6 +45,15 @@ for (const scheme of ['http', 'https']) {
     assert.ok(!(await text('events')).includes(other), "another chat's event is shown")
     assert.ok(!(await text('events')).includes(foreign), "another company's event is shown")
 
+    // With that chat selected the next event of it does appear, so its absence
+    // above was the gateway's doing.
+    await page.fill('#chat', CHAT + '.x')
+    await page.click('#select')
+    await until('the other selection', async () => (await page.textContent('body')).includes(`selected ${CHAT}.x`))
+    const late = randomBytes(12).toString('hex')
+    await store.publish(`websocket.${company}.${agent}.messages.${CHAT}.x`, JSON.stringify({ value: late }))
+    await until("the other chat's event", async () => (await text('events')).includes(late))
+
     // The page publishes too, by its own button.
     const before = (await text('events')).length
     await page.click('#publish')

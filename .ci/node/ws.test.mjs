@@ -56,12 +56,35 @@ for (const scheme of ['ws', 'wss']) {
     await until('close', () => closed)
     assert.match(closed, /^1000|^1005/)
 
-    const events = frames.slice(2).map(payloadOf)
-    assert.deepEqual(events.map((e) => sha256(e.body)), want)
-    events.forEach((e, i) => assert.ok(i === 0 || e.seq > events[i - 1].seq, `seq falls at ${i}`))
+    judge(frames.slice(2), want)
+    assertFindsPlanted(frames.slice(2), want)
     assert.ok((await metric(b, 'dws_events_forwarded_total')) - before >= EVENTS, 'pod B forwarded them')
     assert.deepEqual(await Promise.all([a.stop(), b.stop()]), [0, 0])
   })
+}
+
+// judge holds what came against what was published: each once, unchanged, in
+// order, with rising sequences.
+function judge(frames, want) {
+  const events = frames.map(payloadOf)
+  assert.deepEqual(events.map((e) => sha256(e.body)), want)
+  events.forEach((e, i) => assert.ok(i === 0 || e.seq > events[i - 1].seq, `seq falls at ${i}`))
+}
+
+// assertFindsPlanted shows that judge can fail: a frame lost, doubled, swapped
+// with its neighbour, changed in one character, or with its neighbour's seq.
+function assertFindsPlanted(frames, want) {
+  const k = 500
+  const seq = (frame, n) => Buffer.from(frame.toString().replace(/"seq":\d+\}$/, `"seq":${n}}`))
+  for (const planted of [
+    frames.toSpliced(k, 1),
+    frames.toSpliced(k, 0, frames[k]),
+    frames.toSpliced(k, 2, frames[k + 1], frames[k]),
+    frames.toSpliced(k, 1, Buffer.from(frames[k].toString().replace(/"\}(?=,"seq")/, '!"}').replace(/"(message|custom)"/, '"m"'))),
+    frames.toSpliced(k, 1, seq(frames[k], payloadOf(frames[k - 1]).seq)),
+  ]) {
+    assert.throws(() => judge(planted, want), assert.AssertionError)
+  }
 }
 
 // agentReadBy finds an agent whose partition reader reads and other does not,
