@@ -7,8 +7,9 @@ import (
 
 const ms = time.Millisecond
 
-func TestLedger(t *testing.T) {
-	f := func(name string, run func(l *ledger, admit func(at time.Duration, want bool))) {
+// ledgerCases runs each case on a ledger of its own.
+func ledgerCases(t *testing.T) func(name string, run func(l *ledger, admit func(at time.Duration, want bool))) {
+	return func(name string, run func(l *ledger, admit func(at time.Duration, want bool))) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			l := &ledger{}
@@ -20,6 +21,10 @@ func TestLedger(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestLedger(t *testing.T) {
+	f := ledgerCases(t)
 	f("acked in time", func(l *ledger, admit func(time.Duration, bool)) {
 		for at := time.Duration(0); at < 5*time.Second; at += 100 * ms {
 			admit(at, true)
