@@ -32,11 +32,13 @@ func (c *Conn) CloseThen(code uint16, reason string, sent func()) {
 		wake = s.ending(c, End{Code: code, Local: true}, c.frame(ws.OpClose, closeBody(code, reason), Control))
 	}
 	if sent != nil && c.is(flagOpen) && !c.is(flagSent|flagBlocked|flagDead) {
-		if before := c.end.sent; before != nil {
-			now := sent
-			sent = func() { before(); now() }
-		}
-		c.end.sent, sent = sent, nil
+		before, then := c.end.sent, sent
+		c.end.sent, sent = func() {
+			if before != nil {
+				before()
+			}
+			c.engine().guard("sent", then)
+		}, nil
 	}
 	s.mu.Unlock()
 	if wake {

@@ -63,6 +63,52 @@ func TestCloseByUs(t *testing.T) {
 	})
 }
 
+// TestCloseThen wants sent called once: when the peer can read the close frame,
+// or at once where that is not to be waited for.
+func TestCloseThen(t *testing.T) {
+	h := startHouse(t, houseOptions{loop: Options{Budget: 64 << 20, CloseTimeout: 300 * time.Millisecond}})
+	sent := make(chan string, 10)
+	say := func(what string) func() { return func() { sent <- what } }
+	wantSent := func(what string) {
+		t.Helper()
+		select {
+		case got := <-sent:
+			if got != what {
+				t.Fatalf("%q was called, want %q", got, what)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%q was not called", what)
+		}
+	}
+	p := h.raw(t, nil)
+	c := h.next(t)
+	c.CloseThen(4402, "", func() { panic("told to") })
+	c.CloseThen(1000, "", say("second"))
+	wantSent("second")
+	p.want(t, ws.OpClose, "\x11\x32")
+	c.CloseThen(1000, "", say("after"))
+	wantSent("after")
+	_ = p.Close()
+	waitEnd(t, c.Handler().(*echo).ended)
+	c.CloseThen(1000, "", say("dead"))
+	wantSent("dead")
+
+	h.raw(t, nil)
+	stuck := h.next(t)
+	fill(t, h.engine, stuck)
+	stuck.CloseThen(4402, "", say("stuck"))
+	wantSent("stuck")
+
+	early := h.engine.NewConn(newEcho())
+	early.CloseThen(4402, "", say("early"))
+	wantSent("early")
+	early.Abandon(nil)
+	waitEnd(t, stuck.Handler().(*echo).ended)
+	if len(sent) != 0 {
+		t.Errorf("%q was called again", <-sent)
+	}
+}
+
 // TestCloseUnanswered wants a peer that says nothing to be gone after
 // CloseTimeout.
 func TestCloseUnanswered(t *testing.T) {

@@ -229,6 +229,41 @@ func (quietHandler) Message(*Conn, ws.OpCode, []byte) {}
 func (quietHandler) Tick(*Conn, uint32)               {}
 func (quietHandler) Closed(*Conn, End)                {}
 
+// TestDeliverWhileBusy wants the worker to come back to a socket that was queued
+// to while it was in its hands.
+func TestDeliverWhileBusy(t *testing.T) {
+	e, err := New(Options{Flushers: 1, Shards: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := e.NewConn(quietHandler{})
+	c.flags.Store(flagOpen)
+	s, w := c.shard, c.shard.worker
+	queue := func() {
+		if err := c.Queue(NewEvent(nil, 0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	queue()
+	w.pending.Store(0)
+	s.turn, s.ready = s.ready, nil
+	w.take(s)
+	if len(w.works) != 1 || !c.is(flagBusy) {
+		t.Fatalf("%d in the worker's hands", len(w.works))
+	}
+	queue()
+	if w.pending.Load() != 0 {
+		t.Error("the worker is to look at a socket that it has in its hands")
+	}
+	it := &w.works[0]
+	_, it.bytes, it.events = w.join(it.q)
+	w.settle(s, it)
+	if w.pending.Load() != s.bit || len(s.ready) != 1 {
+		t.Errorf("pending %b, %d ready", w.pending.Load(), len(s.ready))
+	}
+	checkLedger(t, e, 1)
+}
+
 // TestDeliverJoined wants what waits joined into one write, and one event
 // written alone.
 func TestDeliverJoined(t *testing.T) {

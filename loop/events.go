@@ -56,12 +56,17 @@ func (e *Engine) onWritten(nb *nbio.Conn, _ []byte, n int) {
 
 // closed tells the handler the last word.
 func (e *Engine) closed(c *Conn, why End) {
+	e.guard("closed", func() { c.handler.Closed(c, why) })
+}
+
+// guard calls f, whose panic costs nothing but its count.
+func (e *Engine) guard(where string, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			e.panicked("closed", p)
+			e.panicked(where, p)
 		}
 	}()
-	c.handler.Closed(c, why)
+	f()
 }
 
 // rescue makes a panic in a callback cost one socket.
