@@ -3,13 +3,14 @@ package bench
 import (
 	"context"
 	"fmt"
-	"runtime"
+	"runtime/debug"
 	"time"
 )
 
 // Metrics of the server that scenarios read.
 const (
 	metricSent       = "dws_messages_sent_total"
+	metricControl    = metricSent + `{event_type="control"}`
 	metricGoroutines = "go_goroutines"
 )
 
@@ -51,7 +52,6 @@ type footprint struct {
 func (s connect) Run(ctx context.Context, st *Stage) error {
 	st.Want("closed==0,junk==0,login_failures==0")
 	logins := s.population(st)
-	runtime.GC() // what the population's making left behind is no socket
 	before, err := s.footprint(ctx, st)
 	if err != nil {
 		return err
@@ -100,6 +100,7 @@ func (s connect) population(st *Stage) []Login {
 }
 
 func (s connect) footprint(ctx context.Context, st *Stage) (f footprint, err error) {
+	debug.FreeOSMemory() // what was only made on the way is no part of a socket
 	if f.server, err = st.Sampler.Processes(); err != nil {
 		return f, err
 	}

@@ -249,7 +249,7 @@ func (s fanout) ledger(st *Stage, before, after Series, copies int64) {
 		return
 	}
 	st.Report.Server = before.Changes(after)
-	sent := after.Total(metricSent) - before.Total(metricSent)
-	st.Report.Add("ledger_sent", sent, "", metricSent+" of all pods, measured part")
+	sent := after.Total(metricSent) - before.Total(metricSent) - (after[metricControl] - before[metricControl])
+	st.Report.Add("ledger_sent", sent, "", metricSent+" of all pods, measured part, without control frames")
 	st.Report.Add("ledger_difference", sent-float64(copies), "", "that, less the frames received")
 }

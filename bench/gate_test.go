@@ -3,10 +3,12 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +51,8 @@ type gate struct {
 	ring   *session.KeyRing
 	doors  []string
 	nats   string
+	secure bool
+	roots  *x509.CertPool // with secure
 
 	mu       sync.Mutex
 	wrong    wrong
@@ -79,6 +83,16 @@ const gateKey = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1
 // newGate starts doors that end with the test.
 func newGate(t *testing.T, doors int, fault wrong) *gate {
 	t.Helper()
+	g := bareGate(t, fault)
+	for range doors {
+		g.listen()
+	}
+	return g
+}
+
+// bareGate has no door yet.
+func bareGate(t *testing.T, fault wrong) *gate {
+	t.Helper()
 	ring, err := session.ParseKeyRing(session.PurposeUser, gateKey, true)
 	if err != nil {
 		t.Fatal(err)
@@ -104,20 +118,25 @@ func newGate(t *testing.T, doors int, fault wrong) *gate {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	for range doors {
-		g.listen()
-	}
 	return g
 }
 
 func (g *gate) listen() {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := loop.Listen("127.0.0.1:0", loop.ListenOptions{})
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(g.serve)}
-	g.wait.Go(func() { _ = srv.Serve(ln) })
-	g.t.Cleanup(func() { _ = srv.Close() })
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(g.serve))
+	_ = srv.Listener.Close()
+	srv.Listener = ln
+	if g.secure {
+		srv.StartTLS()
+		g.roots = x509.NewCertPool()
+		g.roots.AddCert(srv.Certificate())
+	} else {
+		srv.Start()
+	}
+	g.t.Cleanup(srv.Close)
 	g.doors = append(g.doors, ln.Addr().String())
 }
 
@@ -320,8 +339,12 @@ func (s *gateSession) Closed(*loop.Conn, loop.End) {
 
 // options are those for a run against g, short enough for a test.
 func (g *gate) options() Options {
-	return Options{
+	o := Options{
 		Addrs: g.doors, NATS: g.nats, APIKey: "key", TokenKey: gateKey, Seed: 1, LoginWorkers: 8,
 		DrainTime: 2 * time.Second, Quiet: 50 * time.Millisecond, Settle: 10 * time.Millisecond,
 	}
+	if g.secure {
+		o.TLS = &tls.Config{RootCAs: g.roots, MinVersion: tls.VersionTLS13}
+	}
+	return o
 }

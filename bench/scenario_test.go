@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"os"
@@ -98,6 +99,22 @@ func TestFanoutFindsPlantedInServer(t *testing.T) {
 	f(wrongDamage, map[string]int64{"damaged": 1, "lost": 1})
 	f(wrongForge, map[string]int64{"forged": 1})
 	f(wrongSeq, map[string]int64{"out_of_order": 1})
+}
+
+func TestFanoutWSS(t *testing.T) {
+	g := bareGate(t, wrongNothing)
+	g.secure = true
+	g.listen()
+	r, err := Fanout(t.Context(), small(g))
+	if err != nil || !passes(r) || r.Oracle.Met != r.Oracle.Expected || r.Oracle.Met < 1000 {
+		t.Fatalf("error %v:\n%s", err, tableOf(r))
+	}
+	o := small(g)
+	o.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
+	r, err = Fanout(t.Context(), o)
+	if err != nil || r.Logins.OK != 0 || r.Exit == ExitPass {
+		t.Fatalf("an unknown authority was trusted: error %v:\n%s", err, tableOf(r))
+	}
 }
 
 // What was told is no breach, but misses a threshold of the scenario.

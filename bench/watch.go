@@ -246,7 +246,7 @@ func (w *Watch) settle(describe bool) (s settlement) {
 		s.lost++
 		if describe && len(s.findings) < MaxFindings {
 			e := p.entries[n]
-			f := w.finding(Mark{N: n, Topic: e.topic()}, 0, "owed and never given")
+			f := w.finding(Mark{Page: p.index, N: n, Topic: e.topic()}, 0, "owed and never given")
 			f.Breach, f.At = Lost.String(), time.Now()
 			s.findings = append(s.findings, f)
 		}

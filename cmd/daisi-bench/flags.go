@@ -25,11 +25,13 @@ type command struct {
 	flags       func(*flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error)
 }
 
-var commands = []command{
-	{"connect", "sessions come at a pace and stay: bytes, CPU a login, idle CPU", connectFlags},
-	{"fanout", "events to many sessions on all pods: latency, CPU a delivery, every promise of delivery", fanoutFlags},
-	{"takeover", "users log in again elsewhere: one socket a key, time of the takeover", takeoverFlags},
-	{"floor", "what the kernel alone asks for a frame: bare send(), one and ten joined", floorFlags},
+func commands() []command {
+	return []command{
+		{"connect", "sessions come at a pace and stay: bytes, CPU a login, idle CPU", connectFlags},
+		{"fanout", "events to many sessions on all pods: latency, CPU a delivery, every promise of delivery", fanoutFlags},
+		{"takeover", "users log in again elsewhere: one socket a key, time of the takeover", takeoverFlags},
+		{"floor", "what the kernel alone asks for a frame: bare send(), one and ten joined", floorFlags},
+	}
 }
 
 func connectFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {

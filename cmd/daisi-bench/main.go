@@ -23,11 +23,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code, err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	if err != nil && !errors.Is(err, errFlags) {
 		fmt.Fprintln(os.Stderr, "daisi-bench:", err)
 	}
 	os.Exit(int(code))
 }
+
+var errFlags = errors.New("wrong flags")
 
 // readerCommand is how the floor scenario starts its second process.
 const readerCommand = "floor-reader"
@@ -41,7 +43,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 		usage(out)
 		return bench.ExitPass, nil
 	}
-	for _, c := range commands {
+	for _, c := range commands() {
 		if c.name != args[0] {
 			continue
 		}
@@ -49,8 +51,10 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 		fs.SetOutput(log)
 		f := commonFlags(fs)
 		start := c.flags(fs)
-		if err := fs.Parse(args[1:]); err != nil {
-			return bench.ExitError, err
+		if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
+			return bench.ExitPass, nil
+		} else if err != nil {
+			return bench.ExitError, errFlags // fs has said what is wrong
 		}
 		if fs.NArg() > 0 {
 			return bench.ExitError, fmt.Errorf("%s takes no argument %q", c.name, fs.Arg(0))
@@ -95,7 +99,7 @@ func reader(port, sockets string) error {
 
 func usage(w io.Writer) {
 	fmt.Fprint(w, "usage: daisi-bench <scenario> [flags]\n\n")
-	for _, c := range commands {
+	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.about)
 	}
 	fmt.Fprint(w, "\ndaisi-bench <scenario> -h lists its flags.\n"+
