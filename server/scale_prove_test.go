@@ -6,6 +6,7 @@ import "time"
 
 // The full form of each proof, for make prove.
 const (
+	shortForm     = false
 	proofSessions = 1500
 	proofAgents   = 50
 	proofRate     = 500

@@ -6,6 +6,7 @@ import "time"
 
 // The short form of each proof, for make test.
 const (
+	shortForm     = true
 	proofSessions = 300
 	proofAgents   = 20
 	proofRate     = 200

@@ -9,6 +9,9 @@ import (
 	"github.com/daisi/daisi-ws/session"
 )
 
+// lateBeat is four beats missed: Redis is not well, though the lease stands.
+const lateBeat = 2 * time.Second
+
 // status says how the gateway is. It asks nobody: all of it is known already.
 func (g *Gateway) status() Status {
 	s := Status{State: StateReady, Dependencies: map[string]string{"nats": "ok", "redis": "ok", "partitions": "ok"}}
@@ -25,8 +28,8 @@ func (g *Gateway) status() Status {
 		s.State = StateNotReady
 		s.Dependencies["phase"] = [...]string{"starting", "serving", "draining"}[g.phase.Load()]
 	}
-	if err := c.redis.Healthy(); err != nil {
-		s.Dependencies["redis"] = err.Error()
+	if age, _ := c.redis.Beat(); age > lateBeat {
+		s.Dependencies["redis"] = "no beat for " + age.Truncate(time.Second).String()
 		s.State = worse(s.State)
 	}
 	if n := c.closedGates(); n > 0 {
