@@ -33,6 +33,7 @@ type call struct {
 	due  time.Time
 	done func(reply string, err error) // nil: ended is closed instead
 
+	over    bool // finished
 	ended   chan struct{}
 	reply   string
 	version uint64 // of the revocations

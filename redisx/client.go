@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,6 +158,7 @@ func (c *Client) stale(n int, reply string) bool {
 // when its master is found to be another.
 func (c *Client) learn(n int, inc string) {
 	if p := c.part[n].known.Load(); p == nil || *p != inc {
+		inc = strings.Clone(inc) // not the whole reply it is part of
 		c.part[n].known.Store(&inc)
 	}
 }

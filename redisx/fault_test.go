@@ -104,75 +104,112 @@ func TestEdgeOrderUnderMoves(t *testing.T) {
 		}
 		cl.BeginMove(key, to)
 		for cl.MoveKeys(key, from, to, 1) > 0 {
-			time.Sleep(time.Millisecond)
+			time.Sleep(2 * time.Millisecond)
 		}
 		cl.EndMove(key, to)
 	})
 }
 
-// checkEdgeOrder joins and leaves routes at random while disturb is called for
-// a time, and looks whether Redis has what was asked last, and whether answers
-// came in the order of questions.
+// checkEdgeOrder joins and leaves routes at random while disturb is called
+// beside it for a time, and looks whether Redis has what was asked last, and
+// whether answers came in the order of questions.
 func checkEdgeOrder(t *testing.T, c *Client, d time.Duration, disturb func()) {
 	t.Helper()
-	const routes = 5
-	type answered struct{ n, i int }
-	answers := make(chan answered, 1<<20)
-	last := make([][routes]bool, c.opt.Partitions)
-	asked := make([]int, c.opt.Partitions)
-	incs := make([]string, c.opt.Partitions)
-	for n := range incs {
-		incs[n] = incOf(t, c, n)
+	w := &wanter{t: t, c: c, last: make([][edgeRoutes]bool, c.opt.Partitions), asked: make([]int, c.opt.Partitions),
+		incs: make([]string, c.opt.Partitions), answers: make(chan joined, 1<<20)}
+	for n := range w.incs {
+		w.incs[n] = incOf(t, c, n)
 	}
-	want := func(i int) session.Want { return session.Want{Company: "acme", Agent: fmt.Sprint(i)} }
-	stop := time.Now().Add(d)
-	for time.Now().Before(stop) {
-		for range 100 {
-			n, i := rand.IntN(c.opt.Partitions), rand.IntN(routes)
-			last[n][i] = rand.IntN(2) == 0
-			if !last[n][i] {
-				c.Leave(n, want(i))
-				continue
-			}
-			w, number := want(i), asked[n]
-			err := c.Join(n, incs[n], &w, session.Held{}, func(v session.Verdict, err error) {
-				if err != nil || v != session.OK {
-					t.Errorf("join in partition %d: %v, %v", n, v, err)
-				}
-				answers <- answered{n, number}
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			asked[n]++
-		}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.run(stop)
+	}()
+	for until := time.Now().Add(d); time.Now().Before(until); {
 		disturb()
 	}
-	seen := make([]int, c.opt.Partitions)
+	close(stop)
+	<-done
+	w.check()
+}
+
+const edgeRoutes = 5
+
+type joined struct{ n, number int }
+
+// wanter wants routes and no longer wants them.
+type wanter struct {
+	t       *testing.T
+	c       *Client
+	incs    []string
+	last    [][edgeRoutes]bool // by partition and route: asked last to be joined
+	asked   []int              // joins by partition
+	answers chan joined
+}
+
+func edgeWant(i int) session.Want { return session.Want{Company: "acme", Agent: fmt.Sprint(i)} }
+
+func (w *wanter) run(stop <-chan struct{}) {
+	for {
+		for range 5 {
+			n, i := rand.IntN(len(w.last)), rand.IntN(edgeRoutes)
+			w.last[n][i] = rand.IntN(2) == 0
+			if w.last[n][i] {
+				w.join(n, edgeWant(i))
+			} else {
+				w.c.Leave(n, edgeWant(i))
+			}
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (w *wanter) join(n int, want session.Want) {
+	number := w.asked[n]
+	w.asked[n]++
+	err := w.c.Join(n, w.incs[n], &want, session.Held{}, func(v session.Verdict, err error) {
+		if err != nil || v != session.OK {
+			w.t.Errorf("join in partition %d: %v, %v", n, v, err)
+		}
+		w.answers <- joined{n, number}
+	})
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *wanter) check() {
+	t := w.t
+	t.Helper()
+	seen := make([]int, len(w.asked))
 	total := 0
-	for _, n := range asked {
+	for _, n := range w.asked {
 		total += n
 	}
 	for range total {
 		select {
-		case a := <-answers:
-			if a.i != seen[a.n] {
-				t.Fatalf("partition %d: answer to join %d, want %d", a.n, a.i, seen[a.n])
+		case a := <-w.answers:
+			if a.number != seen[a.n] {
+				t.Fatalf("partition %d: answer to join %d, want %d", a.n, a.number, seen[a.n])
 			}
 			seen[a.n]++
 		case <-time.After(10 * time.Second):
-			t.Fatalf("answers to %v joins of %v", seen, asked)
+			t.Fatalf("answers to %v joins of %v", seen, w.asked)
 		}
 	}
-	for n := range last {
-		incOf(t, c, n) // behind the last leave
-		for i, joined := range last[n] {
-			l, err := c.Lookup(within(t, 5*time.Second), n, []session.Want{want(i)}, false)
+	for n := range w.last {
+		incOf(t, w.c, n) // behind the last leave
+		for i, want := range w.last[n] {
+			l, err := w.c.Lookup(within(t, 5*time.Second), n, []session.Want{edgeWant(i)}, false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if (len(l.Owners[0]) == 1) != joined {
-				t.Errorf("partition %d, route %d: owners %v, but the last that was asked is joined=%v", n, i, l.Owners[0], joined)
+			if (len(l.Owners[0]) == 1) != want {
+				t.Errorf("partition %d, route %d: owners %v, but what was asked last is joined=%v", n, i, l.Owners[0], want)
 			}
 		}
 	}

@@ -158,15 +158,24 @@ func (l *lane) abandon() {
 	l.pending = append(l.pending, l.waiting...)
 	l.waiting = nil
 	l.mu.Unlock()
-	for _, k := range l.pending {
-		k.err = ErrClosed
-		l.end(k)
+	defer func() {
+		if len(l.pending) > 0 {
+			l.abandon() // a callback panicked: the others still get their word
+		}
+	}()
+	for len(l.pending) > 0 {
+		k := l.pending[0]
+		l.pending = l.pending[1:]
+		if !k.over {
+			k.err = ErrClosed
+			l.end(k)
+		}
 	}
-	l.pending = nil
 }
 
-// end counts and finishes k, which is no longer in pending afterwards.
+// end counts and finishes k; the caller takes it out of pending.
 func (l *lane) end(k *call) {
+	k.over = true
 	l.mu.Lock()
 	l.size--
 	l.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,27 +111,53 @@ func TestEnd(t *testing.T) {
 	s.Cont()
 }
 
-// A callback that panics ends Run with an error; callers are not left waiting.
+// Callbacks that panic end Run with an error; other callers are not left
+// waiting, and nobody is told twice.
 func TestPanic(t *testing.T) {
 	s := redistest.Start(t)
 	c := create(t, Options{URL: s.URL, Lanes: 1})
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(context.Background()) }()
 	w := session.Want{Company: "acme", Agent: "ag1"}
-	if err := c.Join(part, "any", &w, session.Held{}, func(session.Verdict, error) { panic("planted") }); err != nil {
-		t.Fatal(err)
+	var told atomic.Int64
+	for i := range 10 {
+		err := c.Join(part, "any", &w, session.Held{}, func(session.Verdict, error) {
+			told.Add(1)
+			if i%3 == 1 {
+				panic("planted")
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	waits := make(chan error, 1)
+	go func() {
+		_, _, err := c.Inc(context.Background(), part)
+		waits <- err
+	}()
+	eventually(t, "a blocking call in the queue", func() bool { return c.lane(part).len() == 11 })
 	select {
-	case err := <-ended:
-		if err == nil {
-			t.Error("Run: no error")
+	case err := <-runs(c):
+		if err == nil || !strings.Contains(err.Error(), "planted") {
+			t.Errorf("Run: %v, want the panic", err)
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("Run does not end")
 	}
+	if err := <-waits; !errors.Is(err, ErrClosed) {
+		t.Errorf("the blocking call: %v, want ErrClosed", err)
+	}
+	if told.Load() != 10 {
+		t.Errorf("%d callbacks of 10", told.Load())
+	}
 	if _, _, err := c.Inc(context.Background(), part); !errors.Is(err, ErrClosed) {
 		t.Errorf("Inc afterwards: %v, want ErrClosed", err)
 	}
+}
+
+func runs(c *Client) <-chan error {
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(context.Background()) }()
+	return ended
 }
 
 type replyError string

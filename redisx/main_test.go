@@ -5,12 +5,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
 	"github.com/daisi/daisi-ws/session"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	SetProcessDefaults(zerolog.Nop()) // dials that fail are what these tests are about
+	goleak.VerifyTestMain(m)
+}
 
 // start makes a running client, which ends with the test.
 func start(t testing.TB, o Options) *Client {
