@@ -159,6 +159,9 @@ func (p *Pod) InternalURL() string { return "http://" + p.internal }
 // Addr is the public host:port.
 func (p *Pod) Addr() string { return p.public }
 
+// PeerAddr is where other pods reach this one.
+func (p *Pod) PeerAddr() string { return p.rpc }
+
 // Answer is what an HTTP request came to.
 type Answer struct {
 	Status int
