@@ -58,7 +58,7 @@ func (c *Client) beatOnce(ctx context.Context) error {
 	}
 	list := readLive(reply)
 	c.live.Store(list)
-	if before := c.beatAt.Load(); before != 0 && start-time.Duration(before) >= lapseAfter {
+	if before := c.beatAt.Load(); before != 0 && start-time.Duration(before) >= c.opt.LeaseTTL {
 		c.lapses.Add(1) // before the beat is seen: see Beat
 	}
 	c.beatAt.Store(int64(start))
@@ -112,11 +112,8 @@ func (c *Client) BeatAge() time.Duration {
 	return sinceBoot() - time.Duration(at)
 }
 
-// lapseAfter is the silence after which a pod may have been taken for dead.
-const lapseAfter = 10 * time.Second
-
-// Beat is the age of the last beat, and how often there was none for so long
-// that others may have taken this pod for dead: what was agreed with Redis
+// Beat is the age of the last beat, and how often there was none for a whole
+// lease, so that others may have taken this pod for dead: what was agreed with Redis
 // before a lapse must be agreed again.
 func (c *Client) Beat() (age time.Duration, lapses uint64) {
 	// Age first: whoever sees the beat that ended a lapse sees the lapse, too.

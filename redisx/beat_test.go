@@ -55,8 +55,8 @@ func testBeat(t *testing.T, e *env) {
 		t.Errorf("%d lapses of a pod that beats", lapses)
 	}
 	a.beating.Lock()
-	a.beatAt.Store(int64(sinceBoot() - lapseAfter))
-	if age, lapses := a.Beat(); age < lapseAfter || lapses != 0 {
+	a.beatAt.Store(int64(sinceBoot() - a.opt.LeaseTTL))
+	if age, lapses := a.Beat(); age < a.opt.LeaseTTL || lapses != 0 {
 		t.Errorf("after a pause: beat %v old, %d lapses", age, lapses)
 	}
 	a.beating.Unlock()

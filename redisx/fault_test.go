@@ -66,9 +66,6 @@ func TestEdgeOrderUnderCuts(t *testing.T) {
 	if unsure.Load() > 0 {
 		t.Errorf("%d edges were given up", unsure.Load())
 	}
-	if c.counts.again.Get() == 0 {
-		t.Error("nothing was ever sent again: the test cut nothing")
-	}
 }
 
 // The same while Redis stands still again and again: what it finds in its
@@ -82,9 +79,6 @@ func TestEdgeOrderUnderPauses(t *testing.T) {
 		s.Cont()
 		time.Sleep(time.Duration(50+rand.IntN(100)) * time.Millisecond)
 	})
-	if c.counts.again.Get() == 0 {
-		t.Error("nothing was ever sent again: the test stopped nothing")
-	}
 }
 
 // The same while slots move from node to node, key by key.
@@ -110,27 +104,31 @@ func TestEdgeOrderUnderMoves(t *testing.T) {
 	})
 }
 
-// checkEdgeOrder joins and leaves routes at random while disturb is called
-// beside it for a time, and looks whether Redis has what was asked last, and
-// whether answers came in the order of questions.
+// checkEdgeOrder joins and leaves routes at random for some milliseconds while
+// disturb does its worst, and looks when all is calm whether Redis has what was
+// asked last, and whether answers came in the order of questions; again and
+// again for a time. Only the end of each round can show a late command: later
+// ones would put it right.
 func checkEdgeOrder(t *testing.T, c *Client, d time.Duration, disturb func()) {
 	t.Helper()
 	w := &wanter{t: t, c: c, last: make([][edgeRoutes]bool, c.opt.Partitions), asked: make([]int, c.opt.Partitions),
-		incs: make([]string, c.opt.Partitions), answers: make(chan joined, 1<<20)}
+		seen: make([]int, c.opt.Partitions), incs: make([]string, c.opt.Partitions), answers: make(chan joined, 1<<16)}
 	for n := range w.incs {
 		w.incs[n] = incOf(t, c, n)
 	}
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		w.run(stop)
-	}()
-	for until := time.Now().Add(d); time.Now().Before(until); {
+	for until := time.Now().Add(d); time.Now().Before(until) && !t.Failed(); {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			w.run(time.After(time.Duration(rand.IntN(30)) * time.Millisecond))
+		}()
 		disturb()
+		<-done
+		w.check()
 	}
-	close(stop)
-	<-done
-	w.check()
+	if c.counts.again.Get() == 0 {
+		t.Error("nothing was ever sent again: the test disturbed nothing")
+	}
 }
 
 const edgeRoutes = 5
@@ -144,12 +142,13 @@ type wanter struct {
 	incs    []string
 	last    [][edgeRoutes]bool // by partition and route: asked last to be joined
 	asked   []int              // joins by partition
+	seen    []int              // of them, answered
 	answers chan joined
 }
 
 func edgeWant(i int) session.Want { return session.Want{Company: "acme", Agent: fmt.Sprint(i)} }
 
-func (w *wanter) run(stop <-chan struct{}) {
+func (w *wanter) run(stop <-chan time.Time) {
 	for {
 		for range 5 {
 			n, i := rand.IntN(len(w.last)), rand.IntN(edgeRoutes)
@@ -185,20 +184,19 @@ func (w *wanter) join(n int, want session.Want) {
 func (w *wanter) check() {
 	t := w.t
 	t.Helper()
-	seen := make([]int, len(w.asked))
 	total := 0
-	for _, n := range w.asked {
-		total += n
+	for n := range w.asked {
+		total += w.asked[n] - w.seen[n]
 	}
 	for range total {
 		select {
 		case a := <-w.answers:
-			if a.number != seen[a.n] {
-				t.Fatalf("partition %d: answer to join %d, want %d", a.n, a.number, seen[a.n])
+			if a.number != w.seen[a.n] {
+				t.Fatalf("partition %d: answer to join %d, want %d", a.n, a.number, w.seen[a.n])
 			}
-			seen[a.n]++
+			w.seen[a.n]++
 		case <-time.After(10 * time.Second):
-			t.Fatalf("answers to %v joins of %v", seen, w.asked)
+			t.Fatalf("answers to %v joins of %v", w.seen, w.asked)
 		}
 	}
 	for n := range w.last {
