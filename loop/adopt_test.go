@@ -91,7 +91,8 @@ func TestAdoptAtFileLimit(t *testing.T) {
 		t.Errorf("adopt: %v", err)
 	}
 	waitEnd(t, hd.ended)
-	if temporary, ok := acceptErr.(interface{ Temporary() bool }); !ok || !temporary.Temporary() {
+	var temporary interface{ Temporary() bool }
+	if !errors.As(acceptErr, &temporary) || !temporary.Temporary() {
 		t.Errorf("accept: %v is not temporary", acceptErr)
 	}
 	if _, _, failed := l.Counts(); failed != 1 {

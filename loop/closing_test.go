@@ -313,7 +313,7 @@ func TestAbandon(t *testing.T) {
 	if err := e.Adopt(c, left, nil, nil); err == nil {
 		t.Error("an abandoned Conn was adopted")
 	}
-	if _, err := right.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := right.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("its socket was not closed: %v", err)
 	}
 	if len(hd.ended) != 0 {

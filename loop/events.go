@@ -2,6 +2,7 @@ package loop
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -87,8 +88,11 @@ func (e *Engine) panicked(where string, p any) {
 func (c *Conn) read(data []byte) {
 	r, err := c.engine().parser.feed(c.rd, data, c)
 	c.rd = r
-	if p, ok := err.(*ProtocolError); ok {
-		c.fail(p.Code, p.What, p)
+	if err == nil {
+		return
+	}
+	if wrong := (*ProtocolError)(nil); errors.As(err, &wrong) {
+		c.fail(wrong.Code, wrong.What, wrong)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -176,11 +176,6 @@ func tlsConfigs(t testing.TB) (server, client *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := x509.ParseCertificate(cert.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = leaf
 	server = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}, DynamicRecordSizingDisabled: true}
 	client = &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true}
 	return server, client
@@ -319,7 +314,7 @@ func (p *rawPeer) send(t testing.TB, b []byte) {
 
 func (p *rawPeer) wantEOF(t testing.TB) {
 	t.Helper()
-	if b, err := p.br.ReadByte(); err != io.EOF {
+	if b, err := p.br.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Fatalf("got byte %x, error %v, want EOF", b, err)
 	}
 }

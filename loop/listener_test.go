@@ -143,7 +143,7 @@ func TestListenerCloseSilent(t *testing.T) {
 		t.Errorf("%d closed", n)
 	}
 	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("silent one: %v", err)
 	}
 	if _, err := heard.Write([]byte("x")); err != nil {

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -57,12 +58,12 @@ func drain(secure bool, port, count string) error {
 	events := make([]unix.EpollEvent, 512)
 	for n > 0 {
 		k, err := unix.EpollWait(ep, events, -1)
-		if err != nil && err != unix.EINTR {
+		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
 		for i := range max(k, 0) {
 			fd := int(events[i].Fd)
-			if got, err := unix.Read(fd, buf); got <= 0 && err != unix.EAGAIN {
+			if got, err := unix.Read(fd, buf); got <= 0 && !errors.Is(err, unix.EAGAIN) {
 				_ = unix.EpollCtl(ep, unix.EPOLL_CTL_DEL, fd, nil)
 				n--
 			}

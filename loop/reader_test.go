@@ -188,7 +188,7 @@ func TestCloseCode(t *testing.T) {
 	f := func(body string, want uint16, wantErr *ProtocolError) {
 		t.Helper()
 		code, err := closeCode([]byte(body))
-		if code != want || err != wantErr {
+		if code != want || !errors.Is(err, wantErr) {
 			t.Errorf("%q: got %d %v, want %d %v", body, code, err, want, wantErr)
 		}
 	}

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 )
 
@@ -74,9 +75,9 @@ func (w *Wire) open(records []byte, plain []byte, f func([]byte) bool) error {
 		}
 		switch {
 		case err == nil:
-		case err == error(errAgain):
+		case errors.Is(err, errAgain):
 			return nil
-		case err == io.ErrUnexpectedEOF:
+		case errors.Is(err, io.ErrUnexpectedEOF):
 			return io.EOF
 		default:
 			return err
