@@ -14,7 +14,6 @@ import (
 
 // Times of protocols.md, "Taking at pod B".
 const (
-	leaseTime    = 10 * time.Second       // a beat older than this closes every gate
 	sweepFresh   = 200 * time.Second      // a lock sweep older than this closes the gate
 	silence      = 2 * time.Second        // without progress a partition serves itself
 	selfService  = 300 * time.Millisecond // between two repairs while it does
@@ -30,6 +29,7 @@ type partitionEnv struct {
 	redis   partitionRedis
 	stream  partitionStream
 	tally   *tally
+	lease   time.Duration // a beat older than this closes every gate
 	// missed tells sessions of n that (from..to) was not delivered.
 	missed func(n int, from, to uint64, why string, replayable bool)
 }
@@ -225,12 +225,12 @@ func (p *partition) isOpen() bool {
 		return false
 	}
 	age, lapses := p.env.redis.Beat()
-	return age < leaseTime && lapses == p.lapses && time.Since(p.env.manager.Swept(p.n)) < sweepFresh
+	return age < p.env.lease && lapses == p.lapses && time.Since(p.env.manager.Swept(p.n)) < sweepFresh
 }
 
 // openGate asserts and repairs; false: it could not, try later.
 func (p *partition) openGate(ctx context.Context) bool {
-	if age, _ := p.env.redis.Beat(); age >= leaseTime {
+	if age, _ := p.env.redis.Beat(); age >= p.env.lease {
 		p.asserted.Store(nil)
 		return false
 	}

@@ -124,7 +124,7 @@ func newWorld(t *testing.T) (*fakeWorld, *partition, *[]missedRange) {
 	}
 	var missed []missedRange
 	p = newPartition(0, "s", &partitionEnv{
-		index: m.Index(), manager: m, redis: w, stream: w, tally: newTally(metrics.NewSet()),
+		index: m.Index(), manager: m, redis: w, stream: w, tally: newTally(metrics.NewSet()), lease: 10 * time.Second,
 		missed: func(_ int, from, to uint64, why string, replayable bool) {
 			missed = append(missed, missedRange{from, to, why, replayable})
 		},
@@ -191,7 +191,7 @@ func TestTake(t *testing.T) {
 	}, session.Batch{From: 10, Upto: 12, Events: events(12), Inc: "i2"},
 		result{12, nil, []string{"inc", "inc", "inc", "read (10,12]", "lookup"}})
 	f("counts in another stream", nil, session.Batch{Stream: "old", From: 10, Upto: 12, Events: events(12)}, result{10, nil, nil})
-	f("comes while the beat is old", func(w *fakeWorld, _ *partition) { w.age = leaseTime }, next, result{10, nil, nil})
+	f("comes while the beat is old", func(w *fakeWorld, p *partition) { w.age = p.env.lease }, next, result{10, nil, nil})
 	f("comes after a lapse: assert, repair, then it is a repeat", func(w *fakeWorld, _ *partition) {
 		w.lapses, w.events, w.last = 1, events(11, 12), 12
 	}, next, result{12, []uint64{12}, []string{"inc", "inc", "read (10,12]", "lookup", "lookup"}})
