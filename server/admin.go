@@ -33,6 +33,7 @@ func (e *edge) internalRoutes() []route {
 		guarded(http.MethodGet, "/admin/sessions/{company}/{agent}/{user}", e.showSession),
 		guarded(http.MethodDelete, "/admin/sessions/{company}/{agent}/{user}", e.killSession),
 		guarded(http.MethodGet, "/admin/pods", e.listPods),
+		guarded(http.MethodGet, "/admin/poison", e.listPoison),
 		guarded(http.MethodGet, "/admin/routes", e.listRoutes),
 		guarded(http.MethodGet, "/admin/config", e.showConfig),
 		guarded(http.MethodPost, "/admin/drain", e.startDrain),
@@ -73,18 +74,34 @@ func writeFiles(w io.Writer) {
 
 // podView is a live pod as the admin API shows it.
 type podView struct {
-	Owner session.Owner `json:"owner"`
-	Pod   string        `json:"pod"`
-	Addr  string        `json:"addr"`
-	Self  bool          `json:"self"`
+	Owner   session.Owner `json:"owner"`
+	Pod     string        `json:"pod"`
+	Addr    string        `json:"addr"`
+	Self    bool          `json:"self"`
+	Leaving bool          `json:"leaving"`
 }
 
 func (e *edge) listPods(w http.ResponseWriter, _ *http.Request) {
 	pods := []podView{}
 	for _, p := range e.env.pods() {
-		pods = append(pods, podView{p.Owner, p.Owner.Pod(), p.Addr, p.Owner == e.env.owner})
+		pods = append(pods, podView{p.Owner, p.Owner.Pod(), p.Addr, p.Owner == e.env.owner, p.Leaving})
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"pods": pods})
+}
+
+// poisonView is a stored message that was no event.
+type poisonView struct {
+	Stream string `json:"stream"`
+	Seq    uint64 `json:"seq"`
+	Reason string `json:"reason"`
+}
+
+func (e *edge) listPoison(w http.ResponseWriter, _ *http.Request) {
+	list := []poisonView{}
+	for _, p := range e.env.poison() {
+		list = append(list, poisonView{p.Stream, p.Seq, p.Reason.String()})
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"poison": list})
 }
 
 // routeView is something this pod wants events of.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/natsx"
 	"github.com/daisi/daisi-ws/session"
 )
 
@@ -25,6 +26,8 @@ type edgeEnv struct {
 	check func(ctx context.Context) []string
 	// pods is the live list, ourselves included.
 	pods func() []session.Pod
+	// poison is the latest messages that were no events.
+	poison func() []natsx.Poison
 }
 
 // edgeCore is what exists once the partition count is known.

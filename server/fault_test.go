@@ -168,3 +168,18 @@ func TestPushEvent(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// What is no event is skipped, listed, and harms nothing behind it.
+func TestPoisonIsSkippedAndListed(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{})
+	k := c.Dial(c.Pods[0], user("acme", "ag1", "u1"))
+	c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), `[1,2,3]`)
+	c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), `{"event_id":"two"`)
+	c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), body("three"))
+	wantEvents(t, "session", k, "three")
+	a, err := c.Do("GET", c.Pods[0].InternalURL()+"/admin/poison", "", "X-API-Key: "+clustertest.AdminKey)
+	list, _ := a.JSON()["poison"].([]any)
+	if err != nil || len(list) != 2 {
+		t.Errorf("listed %d: %s %v", len(list), a.Body, err)
+	}
+}

@@ -77,7 +77,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.edge, err = newEdge(o, edgeEnv{
 		owner: g.owner, engine: g.engine, users: users, admins: admins,
-		status: g.status, core: g.edgeCore, publish: g.publish, drain: g.Drain, check: g.Check, pods: g.livePods,
+		status: g.status, core: g.edgeCore, publish: g.publish, drain: g.Drain, check: g.Check, pods: g.livePods, poison: g.nats.Poison,
 	})
 	if err != nil {
 		return nil, err
