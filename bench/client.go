@@ -36,7 +36,6 @@ type client struct {
 	state clientState
 	login chan error // told once, when the login is through or failed; nil afterwards
 	conn  *loop.Conn // nil before the first callback and after the end
-	told  string     // code of the last error frame
 }
 
 type clientState uint8
@@ -172,7 +171,6 @@ func (c *client) refused(f frame) {
 	}
 	c.fleet.errorFrame(p.Code)
 	c.mu.Lock()
-	c.told = p.Code
 	if c.state == clientSelecting {
 		c.finish(fmt.Errorf("select chat: %s: %s %s", p.Code, p.Message, p.Details))
 	}

@@ -50,7 +50,11 @@ type footprint struct {
 
 // Run implements Scenario.
 func (s connect) Run(ctx context.Context, st *Stage) error {
-	st.Want("closed==0,junk==0,login_failures==0")
+	st.faulty = s.During != nil
+	st.Want("junk==0,login_failures==0")
+	if !st.faulty {
+		st.Want("closed==0")
+	}
 	logins := s.population(st)
 	before, err := s.footprint(ctx, st)
 	if err != nil {

@@ -71,7 +71,8 @@ func (fanout) Name() string { return "fanout" }
 // Run implements Scenario.
 func (s fanout) Run(ctx context.Context, st *Stage) error {
 	st.Want("junk==0,login_failures==0")
-	if s.During == nil { // faults may close sockets, and are told by gaps
+	st.faulty = s.During != nil
+	if !st.faulty { // faults may close sockets, and are told by gaps
 		st.Want("closed==0,gaps==0,unsure==0")
 	}
 	if err := st.OpenFeed(ctx, s.Size); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -143,11 +144,14 @@ func (f *Fleet) CloseAll(ctx context.Context) error {
 func (f *Fleet) Closes() map[string]int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := make(map[string]int64, len(f.closes))
-	for k, v := range f.closes {
-		out[k] = v
-	}
-	return out
+	return maps.Clone(f.closes)
+}
+
+// ErrorFrames counts error frames, by their code.
+func (f *Fleet) ErrorFrames() map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.errors)
 }
 
 // source gives the next local address, nil for the system's choice.

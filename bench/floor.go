@@ -100,18 +100,26 @@ func (s floor) measure(ctx context.Context, fds []int, size, joined int) (best t
 		if err != nil {
 			return 0, err
 		}
+		taken := 0
 		for range floorRounds {
 			for _, fd := range fds {
-				if err := rawSend(fd, buf); err != nil {
+				switch err := rawSend(fd, buf); err {
+				case nil:
+					taken++
+				case unix.EAGAIN: // a full socket takes nothing, and counts for nothing
+				default:
 					return 0, fmt.Errorf("send: %w", err)
 				}
 			}
+		}
+		if taken == 0 {
+			return 0, errors.New("send: the reader reads nothing")
 		}
 		after, err := threadCPU()
 		if err != nil {
 			return 0, err
 		}
-		if d := (after - before) / time.Duration(floorRounds*joined*len(fds)); best == 0 || d < best {
+		if d := (after - before) / time.Duration(taken*joined); best == 0 || d < best {
 			best = d
 		}
 		// The reader must be idle again, or its work counts as ours.
@@ -123,22 +131,22 @@ func (s floor) measure(ctx context.Context, fds []int, size, joined int) (best t
 }
 
 // rawSend is send() without the runtime's bookkeeping, as the floor should be.
-// A full socket takes nothing and is no error.
 func rawSend(fd int, b []byte) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	if errno != 0 && errno != unix.EAGAIN {
+	if errno != 0 {
 		return errno
 	}
 	return nil
 }
 
+// threadCPU is exact to the instant, unlike getrusage, which is to a tick.
 func threadCPU() (time.Duration, error) {
-	var r unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &r); err != nil {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
 		return 0, fmt.Errorf("read CPU time: %w", err)
 	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
+	return time.Duration(ts.Nano()), nil
 }
 
 func floorListen() (fd, port int, err error) {

@@ -9,11 +9,10 @@ import (
 
 // Frame types of the gateway's protocol that the bench acts on.
 const (
-	frameReady    = "ready"
-	frameEvent    = "event"
-	frameError    = "error"
-	frameSelected = "selected"
-	frameGap      = "gap"
+	frameReady = "ready"
+	frameEvent = "event"
+	frameError = "error"
+	frameGap   = "gap"
 )
 
 // frame is one message of the server, its payload lent from the message.
@@ -36,11 +35,6 @@ type errorPayload struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Details string `json:"details"`
-}
-
-type gapPayload struct {
-	From uint64 `json:"from"`
-	To   uint64 `json:"to"`
 }
 
 const eventHead = `{"type":"event","payload":`

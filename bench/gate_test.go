@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -51,6 +53,7 @@ type gate struct {
 	ring   *session.KeyRing
 	doors  []string
 	nats   string
+	stop   func() // ends all sockets
 	secure bool
 	roots  *x509.CertPool // with secure
 
@@ -105,6 +108,7 @@ func bareGate(t *testing.T, fault wrong) *gate {
 	host.MakeStream(t, "wa_stream", "websocket.>")
 	g := &gate{t: t, engine: engine, ring: ring, nats: host.URL, wrong: fault, chats: make(map[session.Key]string)}
 	ctx, stop := context.WithCancel(context.Background())
+	g.stop = stop
 	g.wait.Go(func() {
 		if err := engine.Run(ctx); err != nil {
 			t.Errorf("run engine: %v", err)
@@ -128,6 +132,7 @@ func (g *gate) listen() {
 	}
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(g.serve))
 	_ = srv.Listener.Close()
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are part of a test
 	srv.Listener = ln
 	if g.secure {
 		srv.StartTLS()

@@ -178,6 +178,9 @@ func (t *loginTally) refuse(e *loop.DialError) {
 }
 
 func (t *loginTally) fail(err error) {
+	if refusal := (*loop.DialError)(nil); errors.As(err, &refusal) {
+		return // counted as an answer
+	}
 	cause := err.Error()
 	var op *net.OpError
 	if errors.As(err, &op) && op.Err != nil {

@@ -68,7 +68,8 @@ type Report struct {
 	Thresholds  []Threshold        `json:"thresholds,omitempty"`
 	Latencies   map[string]Latency `json:"latencies"` // seconds; X from the due instant, X_raw from the sending
 	Logins      *LoginStats        `json:"logins,omitempty"`
-	Closes      map[string]int64   `json:"closes,omitempty"` // ends not begun here, by close code
+	Closes      map[string]int64   `json:"closes,omitempty"`       // ends not begun here, by close code
+	ErrorFrames map[string]int64   `json:"error_frames,omitempty"` // by code
 	Oracle      *Verdict           `json:"oracle,omitempty"`
 	Usage       map[string]Usage   `json:"usage,omitempty"` // by phase
 	Slabs       map[string]int64   `json:"slabs,omitempty"` // bytes gained by slab cache, machine-wide
@@ -107,8 +108,15 @@ type point struct {
 
 func (l Latency) points() []point {
 	return []point{
-		{"p50", l.P50}, {"p90", l.P90}, {"p99", l.P99}, {"p99.9", l.P999}, {"p99.99", l.P9999},
-		{"max", l.Max}, {"mean", l.Mean}, {"min", l.Min}, {"count", float64(l.Count)},
+		{"p50", l.P50},
+		{"p90", l.P90},
+		{"p99", l.P99},
+		{"p99.9", l.P999},
+		{"p99.99", l.P9999},
+		{"max", l.Max},
+		{"mean", l.Mean},
+		{"min", l.Min},
+		{"count", float64(l.Count)},
 	}
 }
 

@@ -83,7 +83,8 @@ func TestGeneratorJudge(t *testing.T) {
 	}
 	f("", Generator{}, Usage{Seconds: 10, Own: 1})
 	f("own CPU", Generator{}, Usage{Seconds: 1, Own: 1000})
-	f("lag p99", Generator{Lag: Latency{P99: 0.06}}, Usage{})
+	f("lag p99", Generator{Lag: Latency{Count: 100, P99: 0.06}}, Usage{})
+	f("", Generator{Lag: Latency{Count: 99, P99: 0.06}}, Usage{})
 	f("500 ms", Generator{Lag: Latency{Max: 0.6}}, Usage{})
 	f("behind schedule", Generator{Feed: &FeedStats{Lag: Latency{P99: 0.2}}}, Usage{})
 }
@@ -203,8 +204,10 @@ func TestPlanter(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	r := &Report{Scenario: "x", Exit: ExitBroken, Closes: map[string]int64{"1011": 2}, Errors: []string{"planted"}, Latencies: map[string]Latency{"delivery": {Count: 3, P50: 0.0001, Max: 2}},
-		Oracle: &Verdict{Breaches: map[string]int64{"lost": 1}, Findings: []Finding{{Breach: "lost", Company: "acme", Agent: "a1", N: 42}}}}
+	r := &Report{
+		Scenario: "x", Exit: ExitBroken, Closes: map[string]int64{"1011": 2}, Errors: []string{"planted"}, Latencies: map[string]Latency{"delivery": {Count: 3, P50: 0.0001, Max: 2}},
+		Oracle: &Verdict{Breaches: map[string]int64{"lost": 1}, Findings: []Finding{{Breach: "lost", Company: "acme", Agent: "a1", N: 42}}},
+	}
 	r.Add("rss_per_session", 1331, "B", "note")
 	var b bytes.Buffer
 	if err := r.WriteTable(&b); err != nil {

@@ -37,6 +37,7 @@ type Stage struct {
 	busiest    Usage // the measured window in which this process used most
 	thresholds string
 	expected   string // close code by which the scenario wants sockets to end
+	faulty     bool   // the caller breaks things meanwhile: a process that ends is no error
 }
 
 // Run runs a scenario and reports. The report is nil only when the options are
@@ -155,6 +156,11 @@ func (st *Stage) Measure(name string, do func() error) (Usage, error) {
 	failed := do()
 	u, err := end()
 	st.Report.Usage[name] = u
+	for i, p := range u.After {
+		if p.Gone && !u.Before[i].Gone && !st.faulty {
+			st.Report.fail(fmt.Errorf("process %d of the server ended during %q", p.PID, name))
+		}
+	}
 	// Ticks of 10 ms say nothing about shorter windows.
 	if u.Seconds > 1 && u.Own/u.Seconds > st.busiest.Own/max(st.busiest.Seconds, 1) {
 		st.busiest = u
@@ -211,7 +217,10 @@ func (st *Stage) wind(ctx context.Context, short bool) {
 		return
 	}
 	v := st.Oracle.Verdict()
-	r.Oracle, r.Closes = &v, st.Fleet.Closes()
+	r.Oracle, r.Closes, r.ErrorFrames = &v, st.Fleet.Closes(), st.Fleet.ErrorFrames()
+	if r.Logins != nil && r.Logins.OK > 0 && st.Fleet.Open() == 0 {
+		r.fail(errors.New("no socket was left at the end: did the server end?"))
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	r.fail(st.Fleet.CloseAll(ctx))
@@ -260,6 +269,10 @@ func (st *Stage) count() {
 	}
 	r.Add("closed", float64(closed), "", "sockets ended by the server or lost")
 	r.Add("junk", float64(st.Fleet.junk.Load()), "", "frames that could not be decoded")
+	if st.Options.Plant != (Plant{}) {
+		r.Add("planted_drops", float64(st.Fleet.plant.done[faultDrop].Load()), "", "event frames this client threw away")
+		r.Add("planted_doubles", float64(st.Fleet.plant.done[faultDouble].Load()), "", "event frames this client took twice")
+	}
 	if r.Oracle != nil {
 		r.Add("gaps", float64(r.Oracle.Gaps), "", "gap frames")
 		r.Add("told", float64(r.Oracle.Told), "", "copies replaced by a gap or a close")

@@ -39,6 +39,11 @@ func passes(r *Report) bool {
 	return r.Exit == ExitPass || r.Exit == ExitGenerator && len(broken(r)) == 0
 }
 
+// misses says that a threshold was missed, if need be on such a machine.
+func misses(r *Report) bool {
+	return r.Exit == ExitThreshold || r.Exit == ExitGenerator
+}
+
 func TestFanoutPasses(t *testing.T) {
 	g := newGate(t, 3, wrongNothing)
 	r, err := Fanout(t.Context(), small(g))
@@ -127,7 +132,7 @@ func TestFanoutTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			v, _ := r.Figure(figure)
-			if r.Exit != ExitThreshold && r.Exit != ExitGenerator || v != 1 || r.Oracle.Told < 1 || len(broken(r)) > 0 {
+			if !misses(r) || v != 1 || r.Oracle.Told < 1 || len(broken(r)) > 0 {
 				t.Fatalf("want %s 1 and exit 2:\n%s", figure, tableOf(r))
 			}
 		})
@@ -173,6 +178,21 @@ func TestFanoutInterrupted(t *testing.T) {
 	}
 }
 
+// A server that ends is an error, with a report of what there was.
+func TestFanoutServerEnds(t *testing.T) {
+	g := newGate(t, 1, wrongNothing)
+	o := small(g)
+	o.Duration, o.Progress = 3*time.Second, func(s Sample) {
+		if s.Received > 0 {
+			g.stop()
+		}
+	}
+	r, err := Fanout(t.Context(), o)
+	if err != nil || r.Exit != ExitError || r.Oracle.Received == 0 || r.Oracle.Told == 0 || len(r.Closes) == 0 {
+		t.Fatalf("error %v:\n%s", err, tableOf(r))
+	}
+}
+
 func TestLoginsComeAgain(t *testing.T) {
 	g := newGate(t, 1, wrongRefuse)
 	r, err := Connect(t.Context(), ConnectOptions{Options: g.options(), Sessions: 20, Hold: 10 * time.Millisecond})
@@ -189,7 +209,7 @@ func TestLoginsRefused(t *testing.T) {
 	o := ConnectOptions{Options: g.options(), Sessions: 5, Hold: 10 * time.Millisecond}
 	o.APIKey = "wrong"
 	r, err := Connect(t.Context(), o)
-	if err != nil || r.Exit != ExitThreshold || r.Logins.Refused["403 InvalidToken"] != 5 {
+	if err != nil || !misses(r) || r.Logins.Refused["403 InvalidToken"] != 5 || len(r.Logins.Failed) > 0 {
 		t.Fatalf("error %v, logins %+v:\n%s", err, r.Logins, tableOf(r))
 	}
 }
@@ -280,7 +300,7 @@ func TestReportJSON(t *testing.T) {
 	o := small(g)
 	o.Thresholds = "lost==0,delivery.p50<10s,delivery.p50<1ns"
 	r, err := Fanout(t.Context(), o)
-	if err != nil || r.Exit != ExitThreshold && r.Exit != ExitGenerator {
+	if err != nil || !misses(r) {
 		t.Fatalf("error %v:\n%s", err, tableOf(r))
 	}
 	name := t.TempDir() + "/report.json"

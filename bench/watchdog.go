@@ -46,6 +46,7 @@ type Generator struct {
 const (
 	maxOwnCPU  = 0.90                   // share of GOMAXPROCS
 	maxOwnLag  = 50 * time.Millisecond  // p99
+	minBeats   = 100                    // of the Watchdog, for a p99
 	maxStall   = 500 * time.Millisecond // of this process, at most
 	maxFeedLag = 100 * time.Millisecond // p99, behind schedule while NATS took all it was given
 )
@@ -58,7 +59,7 @@ func (g *Generator) judge(u Usage) {
 	switch {
 	case g.CPU > maxOwnCPU:
 		g.Bottleneck = "own CPU over 90 % of GOMAXPROCS: fewer events or sessions, or more workers"
-	case g.Lag.P99 > maxOwnLag.Seconds():
+	case g.Lag.Count >= minBeats && g.Lag.P99 > maxOwnLag.Seconds():
 		g.Bottleneck = "own scheduling lag p99 over 50 ms: this process did not get to run"
 	case g.Lag.Max > maxStall.Seconds():
 		g.Bottleneck = "this process did not get to run for over 500 ms at a time"
