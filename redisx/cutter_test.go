@@ -1,6 +1,7 @@
 package redisx
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -15,7 +16,9 @@ type cutter struct {
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex
-	drop  int // answers still to be dropped, each with its connection
+	drop  int    // answers still to be dropped, each with its connection
+	hold  string // the next request with it in it is kept until late is closed
+	late  chan struct{}
 	conns map[net.Conn]struct{}
 }
 
@@ -66,6 +69,9 @@ func (c *cutter) pipe(to, from net.Conn, answers bool) {
 		if err != nil || answers && c.cuts() {
 			break
 		}
+		if !answers {
+			c.await(buf[:n])
+		}
 		if _, err := to.Write(buf[:n]); err != nil {
 			break
 		}
@@ -86,6 +92,27 @@ func (c *cutter) cuts() bool {
 	}
 	c.drop--
 	return true
+}
+
+// holdNext keeps the next request that has text in it, as a network may, also
+// after its sender gave up; release lets it go on its way.
+func (c *cutter) holdNext(text string) (release func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hold, c.late = text, make(chan struct{})
+	return sync.OnceFunc(func() { close(c.late) })
+}
+
+// await returns when request may go on.
+func (c *cutter) await(request []byte) {
+	c.mu.Lock()
+	if c.hold == "" || !bytes.Contains(request, []byte(c.hold)) {
+		c.mu.Unlock()
+		return
+	}
+	c.hold = ""
+	c.mu.Unlock()
+	<-c.late
 }
 
 // dropAnswers cuts the connections of the next n answers.

@@ -47,6 +47,34 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
+// A leave that the network keeps back is repeated, a join follows, and then the
+// first leave arrives after all: the join stands.
+func TestLateLeave(t *testing.T) {
+	s := redistest.Start(t)
+	cut := newCutter(t, s.Addr)
+	c := start(t, Options{URL: "redis://" + cut.addr + "?read_timeout=100ms", Owner: "a@1"})
+	h := hold(t, c)
+	w := edgeWant(1)
+	h.join(&w, session.Held{})
+	key := routeKey(part, w)
+	release := cut.holdNext(key)
+	t.Cleanup(release)
+	c.Leave(part, w)
+	eventually(t, "the repeated leave", func() bool { return s.Do("EXISTS", key) == int64(0) })
+	h.join(&w, session.Held{})
+	wantOwners(t, c, part, w, "a@1")
+	calls := func() string { return field(s.Do("INFO", "commandstats"), "cmdstat_zscore") }
+	before := calls()
+	release()
+	eventually(t, "the late leave", func() bool { return calls() != before })
+	wantOwners(t, c, part, w, "a@1")
+}
+
+func field(info any, name string) string {
+	text, _ := info.(string)
+	return infoField(text, name)
+}
+
 // The order of edges of a route survives connections that are cut in the
 // middle of pipelines: what is asked last stands at the end.
 func TestEdgeOrderUnderCuts(t *testing.T) {
