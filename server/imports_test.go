@@ -49,8 +49,9 @@ var arrows = map[string][]string{
 var testOnly = []string{"loop/looptest", "redisx/redistest", "natsx/natstest", "server/clustertest"}
 
 // testArrows are what the tests of a package may import besides: the cluster's
-// proofs are judged by the one harness there is.
-var testArrows = map[string][]string{"server": {"bench"}}
+// proofs are judged by the one harness there is, and PushEvent is called as the
+// old service calls it.
+var testArrows = map[string][]string{"server": {"bench", "rpc/forwardpb"}}
 
 // topLevel is all that may lie at the top, beside dot-folders and what
 // .gitignore names.
