@@ -59,7 +59,9 @@ func (d *delivery) putOne(c *loop.Conn) session.Put {
 
 // eventFrame encodes ev once for all its receivers.
 func eventFrame(ev *session.Event) *loop.Frame {
-	return loop.NewEvent(appendEvent(make([]byte, 0, eventSize(ev)), ev), ev.Stamp, kindOf(ev.Route.Kind))
+	var buf [96]byte
+	body, tail := eventParts(ev, buf[:0])
+	return loop.NewEventParts(ev.Stamp, kindOf(ev.Route.Kind), eventHead, body, tail)
 }
 
 // wantsOf lists the distinct wants of events, in order of first appearance,

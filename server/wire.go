@@ -108,35 +108,25 @@ func encodeCursor(seq uint64) []byte {
 	return append(appendUint(b, seq), "}}"...)
 }
 
-// Parts of an event frame: the body stands between them as it came.
-const (
-	eventHead = `{"type":"event","payload":`
-	eventSeq  = `,"seq":`
-)
+// eventHead and eventSeq stand before and behind the body of an event.
+var eventHead = []byte(`{"type":"event","payload":`)
 
-// appendEvent appends the frame of ev, whose body is a valid JSON object
-// without white space around it. A missing event_type goes in at its end; the
-// rest passes through, so numbers and unknown fields stay what they were.
-func appendEvent(b []byte, ev *session.Event) []byte {
-	b = append(b, eventHead...)
-	if hasField(ev.Body, "event_type") {
-		b = append(b, ev.Body...)
-	} else {
-		b = append(b, ev.Body[:len(ev.Body)-1]...)
+const eventSeq = `,"seq":`
+
+// eventParts are what stands between eventHead and the end of an event's frame:
+// the body, a valid JSON object without white space around it, passes through,
+// so numbers and unknown fields stay what they were; a missing event_type goes
+// in at its end. The tail is appended to buf.
+func eventParts(ev *session.Event, buf []byte) (body, tail []byte) {
+	body = ev.Body
+	if !hasField(body, "event_type") {
+		body = body[:len(body)-1]
 		if !emptyObject(ev.Body) {
-			b = append(b, ',')
+			buf = append(buf, ',')
 		}
-		b = appendText(append(b, `"event_type":`...), eventType(ev.Route.Kind))
-		b = append(b, '}')
+		buf = append(appendText(append(buf, `"event_type":`...), eventType(ev.Route.Kind)), '}')
 	}
-	b = appendUint(append(b, eventSeq...), ev.Seq)
-	return append(b, '}')
-}
-
-// eventSize is enough for appendEvent.
-func eventSize(ev *session.Event) int {
-	const typeField, number = len(`,"event_type":"contact"`), 20
-	return len(eventHead) + len(ev.Body) + typeField + 6*len(ev.Route.Kind) + len(eventSeq) + number + 1
+	return body, append(appendUint(append(buf, eventSeq...), ev.Seq), '}')
 }
 
 // eventKinds are the labels of dws_messages_sent_total; kindOf indexes them.
