@@ -40,7 +40,6 @@ type eventReader interface {
 
 // dispatchStream finds the end of the stream, for progress of idle partitions.
 type dispatchStream interface {
-	LastSeq(ctx context.Context) (first, last uint64, err error)
 	LastOf(ctx context.Context, subjects ...string) (uint64, error)
 	Stream() natsx.Stream
 }
@@ -182,14 +181,16 @@ func (d *dispatch) idle(ctx context.Context) {
 }
 
 // skip moves pos to the stream's last sequence, read first, when the last of
-// this partition is not beyond pos: all between belongs to others.
+// this partition is not beyond pos: all between belongs to others. An end of
+// the stream that was read a second ago will do, and asks nobody while nothing
+// is published.
 func (d *dispatch) skip(ctx context.Context) {
-	_, last, err := d.env.stream.LastSeq(ctx)
-	if err != nil || last <= d.pos {
+	s := d.env.stream.Stream()
+	if s.ID != d.stream || s.Last <= d.pos {
 		return
 	}
 	if mine, err := d.env.stream.LastOf(ctx, natsx.PartitionSubject(d.n)); err == nil && mine <= d.pos {
-		d.pos = last
+		d.pos = s.Last
 	}
 }
 
