@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -72,11 +73,10 @@ func (c *copyOf) len() int {
 	return c.n
 }
 
-// all is for when nothing comes any more.
 func (c *copyOf) all() map[int][]session.Event {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.evs
+	return maps.Clone(c.evs)
 }
 
 // startReaders reads all partitions copies times over, until the test ends.

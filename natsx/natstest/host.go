@@ -3,12 +3,15 @@ package natstest
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
+
+const storeTimeout = 30 * time.Second
 
 // Host is what both kinds of server have: an address, and short ways to do
 // from outside what publishers and operators do.
@@ -88,16 +91,21 @@ func (h Host) DeleteConsumers(t testing.TB, stream string) int {
 type Publisher struct {
 	t  testing.TB
 	js jetstream.JetStream
+
+	failed atomic.Pointer[error] // the latest of Send, told by Flush
 }
 
 // Publisher connects one.
 func (h Host) Publisher(t testing.TB) *Publisher {
 	t.Helper()
-	js, err := jetstream.New(h.Conn(t), jetstream.WithPublishAsyncMaxPending(1024))
+	p := &Publisher{t: t}
+	js, err := jetstream.New(h.Conn(t), jetstream.WithPublishAsyncMaxPending(1024),
+		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, _ *nats.Msg, err error) { p.failed.Store(&err) }))
 	if err != nil {
 		t.Fatalf("cannot use jetstream: %s", err)
 	}
-	return &Publisher{t: t, js: js}
+	p.js = js
+	return p
 }
 
 // Publish stores one message and returns its sequence in that stream.
@@ -115,7 +123,7 @@ func (p *Publisher) Publish(subject, body string) uint64 {
 // Send stores one message without waiting; Flush waits for all sent.
 func (p *Publisher) Send(subject string, body []byte) {
 	p.t.Helper()
-	if _, err := p.js.PublishAsync(subject, body); err != nil {
+	if _, err := p.js.PublishAsync(subject, body, jetstream.WithStallWait(storeTimeout)); err != nil {
 		p.t.Fatalf("cannot publish to %s: %s", subject, err)
 	}
 }
@@ -125,7 +133,10 @@ func (p *Publisher) Flush() {
 	p.t.Helper()
 	select {
 	case <-p.js.PublishAsyncComplete():
-	case <-time.After(30 * time.Second):
-		p.t.Fatalf("%d messages still unstored after 30 s", p.js.PublishAsyncPending())
+	case <-time.After(storeTimeout):
+		p.t.Fatalf("%d messages still unstored after %s", p.js.PublishAsyncPending(), storeTimeout)
+	}
+	if err := p.failed.Load(); err != nil {
+		p.t.Fatalf("cannot publish: %s", *err)
 	}
 }
