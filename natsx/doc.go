@@ -32,6 +32,14 @@
 // its work is done by whoever calls Next, one goroutine at a time. Client's
 // other methods may be called from any goroutine.
 //
+// Cost, with every process on the same two busy cores: an event of 300 B read
+// live 2.0-2.3 us of processor time here and as much in the server, 4 KiB
+// 5.6 us; published to returned by Next, sourcing included, at 500 events/s
+// over 64 partitions p50 0.75, p99 1.5 ms; 64 readers with nothing to read
+// 0.7 % of a core here, 0.6-0.8 % in the server (reader_timing_test.go). Our
+// stream must hold several seconds of traffic: that its oldest events are
+// dropped under a reader is noticed exactly only in its older half.
+//
 // Needed permissions of the NATS user: publish to $JS.API.STREAM.INFO.*,
 // $JS.API.STREAM.CREATE.*, $JS.API.STREAM.UPDATE.<events>,
 // $JS.API.STREAM.MSG.GET.<events>, $JS.API.DIRECT.GET.<events>,

@@ -185,6 +185,47 @@ func TestReadLaggingReplica(t *testing.T) {
 	}
 }
 
+// TestReadLostMessage has a chunk come with a hole, in the middle or at its end.
+func TestReadLostMessage(t *testing.T) {
+	srv := natstest.StartProcess(t, `mappings { "$JS.API.DIRECT.GET.dws_events": "lossy" }`)
+	c := start(t, Options{URL: srv.URL, CreateStream: true, Partitions: 1})
+	pub := srv.Publisher(t)
+	for i := range 3 {
+		pub.Publish("websocket.c.a.chats", body(i))
+	}
+	until(t, "sourced", func() bool { _, last, err := c.LastSeq(t.Context()); return err == nil && last == 3 })
+	var lost atomic.Int64
+	_, err := srv.Conn(t).Subscribe("lossy", func(m *nats.Msg) {
+		for seq := int64(1); seq <= 3; seq++ {
+			one := nats.NewMsg(m.Reply)
+			one.Data = []byte(body(int(seq) - 1))
+			one.Header = nats.Header{
+				"Nats-Subject": {"dws.0.c.a.chats"}, "Nats-Sequence": {fmt.Sprint(seq)},
+				"Nats-Last-Sequence": {fmt.Sprint(seq - 1)}, "Nats-Time-Stamp": {time.Now().Format(time.RFC3339Nano)},
+			}
+			if seq != lost.Load() {
+				_ = m.RespondMsg(one) // Read finds out
+			}
+		}
+		end := nats.NewMsg(m.Reply)
+		end.Header = nats.Header{"Status": {"204"}, "Nats-Last-Sequence": {"3"}}
+		_ = m.RespondMsg(end) // as well
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range int64(4) {
+		lost.Store(n)
+		evs, err := collect(t, c, 0, 3)
+		if n == 0 && (err != nil || len(evs) != 3) {
+			t.Fatalf("nothing lost: got %d events, %v", len(evs), err)
+		}
+		if n > 0 && (!errors.Is(err, errChunk) || len(evs) > 0) {
+			t.Fatalf("seq %d lost: got %d events, %v; want none, and %v", n, len(evs), err, errChunk)
+		}
+	}
+}
+
 // TestTrimmed: the stream dropped its oldest events before they were read.
 func TestTrimmed(t *testing.T) {
 	srv := natstest.Start(t)
