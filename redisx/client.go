@@ -52,6 +52,7 @@ type Client struct {
 type partition struct {
 	inc, epoch any                     // keys, boxed
 	known      *atomic.Pointer[string] // incarnation last seen
+	unreleased *unreleased
 }
 
 // New checks the options. It starts nothing and dials nothing.
@@ -69,7 +70,7 @@ func New(o Options) (*Client, error) {
 	_, _ = rand.Read(random[:]) // never fails
 	c.nonce = hex.EncodeToString(random[:])
 	for n := range o.Partitions {
-		c.part = append(c.part, partition{inc: incKey(n), epoch: epochKey(n), known: new(atomic.Pointer[string])})
+		c.part = append(c.part, partition{inc: incKey(n), epoch: epochKey(n), known: new(atomic.Pointer[string]), unreleased: new(unreleased)})
 	}
 	c.watch = newWatch(c)
 	if c.rdb, err = connect(o.URL, c.watch.onConnect); err != nil {

@@ -88,13 +88,15 @@ func (c *Client) Open(ctx context.Context, n int, inc string, h session.Held, fe
 	return session.Opened{}, fmt.Errorf("open in partition %d: read answer %q", n, k.reply)
 }
 
-// Release is session.Locks.Release.
+// Release is session.Locks.Release. What can't be released now is, within
+// bounds, released again with the next JoinAll of n.
 func (c *Client) Release(n int, key session.Key, conn uint64) {
 	k := newCall(c.scripts.release, n, 2, 4)
 	k.add(lockKey(n, key), fenceKey(n, key.Company, key.Agent))
 	k.add(c.me, conn, escape(key.User), c.tombstoneTTL)
-	if err := c.lane(n).later(k, func(string, error) {}); err != nil {
-		c.counts.droppedLock.Inc()
+	h := heldLock{key, conn}
+	if err := c.lane(n).later(k, func(_ string, err error) { c.released(n, h, err) }); err != nil {
+		c.released(n, h, err)
 	}
 }
 
@@ -102,7 +104,7 @@ func (c *Client) Release(n int, key session.Key, conn uint64) {
 // '-' forget it, nothing for admins, who select none.
 func chatMode(h session.Held) string {
 	switch {
-	case h.Key.IsAdmin() || h.Key == session.Key{}:
+	case h.KeepChat || h.Key.IsAdmin() || h.Key == session.Key{}:
 		return ""
 	case h.Chat == "":
 		return "-"

@@ -190,6 +190,20 @@ func testOpenChat(t *testing.T, e *env) {
 	}
 }
 
+// A fence that a sweep writes must not undo what was chosen since it began.
+func testOpenKeepsChat(t *testing.T, e *env) {
+	h := hold(t, e.pod(t, "a@1"))
+	held := session.Held{Key: alice, Conn: 1, Epoch: h.acquire(1).Epoch, Chat: "chosen"}
+	h.open(held, false)
+	for _, chat := range []string{"older", ""} {
+		held.Chat, held.KeepChat = chat, true
+		h.open(held, true)
+		if v := e.get(t, selKey(part, alice)); v != "chosen" {
+			t.Errorf("open with chat %q: remembered is %q, want it left alone", chat, v)
+		}
+	}
+}
+
 func testOpenAdmin(t *testing.T, e *env) {
 	h := hold(t, e.pod(t, "a@1"))
 	root := session.AdminKey("root")

@@ -16,7 +16,7 @@ type counts struct {
 	failed      *metrics.Counter             // calls that ended with an error
 	busy        *metrics.Counter             // calls refused: queue full
 	droppedEdge *metrics.Counter             // leaves refused: queue full
-	droppedLock *metrics.Counter             // releases refused: queue full
+	droppedLock *metrics.Counter             // releases given up: too many could not be made
 	unsure      *metrics.Counter             // edges given up
 	loads       *metrics.Counter             // scripts loaded after NOSCRIPT
 	bumps       *metrics.Counter             // incarnations made after a change of master

@@ -82,8 +82,8 @@ func readReasserted(to []session.Reasserted, reply string, want int) ([]session.
 				return nil, err
 			}
 			r.Prev = lock
-		case line == "L":
-			r.Verdict = session.Lost
+		case line == "L" || line == "U":
+			r.Verdict, r.Unconfirmed = session.Lost, line == "U"
 		case line != "O":
 			return nil, fmt.Errorf("read answer %q", line)
 		}
@@ -92,7 +92,8 @@ func readReasserted(to []session.Reasserted, reply string, want int) ([]session.
 	return to, nil
 }
 
-// JoinAll is session.Renewer.JoinAll, in portions like Reassert.
+// JoinAll is session.Renewer.JoinAll, in portions like Reassert. Sweeps and
+// asserts end with it, so locks that could not be released go on their way again.
 func (c *Client) JoinAll(ctx context.Context, n int, inc string, wants []session.Want) (stale bool, err error) {
 	for len(wants) > 0 {
 		part := wants[:min(len(wants), routesACall)]
@@ -111,5 +112,6 @@ func (c *Client) JoinAll(ctx context.Context, n int, inc string, wants []session
 			return true, nil
 		}
 	}
+	c.releaseAgain(n)
 	return false, nil
 }

@@ -62,16 +62,16 @@ func testReassertGone(t *testing.T, e *env) {
 	a := hold(t, e.pod(t, "a@1"))
 	epoch := a.login(1)
 	lock := lockKey(part, alice)
-	try := func(fresh bool, seen uint64) session.Verdict {
+	try := func(fresh bool, seen uint64) session.Reasserted {
 		t.Helper()
 		e.do(t, "DEL", lock, selKey(part, alice))
-		return a.reassert(seen, session.Held{Key: alice, Conn: 1, Epoch: epoch, Fresh: fresh, Chat: "c"})[0].Verdict
+		return a.reassert(seen, session.Held{Key: alice, Conn: 1, Epoch: epoch, Fresh: fresh, Chat: "c"})[0]
 	}
-	if v := try(true, 0); v != session.OK {
-		t.Errorf("fresh, logins since: %v, want OK", v)
+	if v := try(true, 0); v != (session.Reasserted{}) {
+		t.Errorf("fresh, logins since: %+v, want OK", v)
 	}
-	if v := try(false, epoch); v != session.OK {
-		t.Errorf("not fresh, no login since: %v, want OK", v)
+	if v := try(false, epoch); v != (session.Reasserted{}) {
+		t.Errorf("not fresh, no login since: %+v, want OK", v)
 	}
 	if v := e.get(t, lock); v != fmt.Sprintf("1 %d 1 1 a@1", epoch) {
 		t.Errorf("lock %q, want it back as it was", v)
@@ -79,11 +79,16 @@ func testReassertGone(t *testing.T, e *env) {
 	if v := e.get(t, selKey(part, alice)); v != "c" {
 		t.Errorf("selected chat %q, want it back", v)
 	}
-	if v := try(false, epoch-1); v != session.Lost {
-		t.Errorf("not fresh, a login since: %v, want Lost", v)
+	unconfirmed := session.Reasserted{Verdict: session.Lost, Unconfirmed: true}
+	if v := try(false, epoch-1); v != unconfirmed {
+		t.Errorf("not fresh, a login since: %+v, want Lost, but outranked by nobody", v)
 	}
 	if v := e.get(t, lock); v != "" {
 		t.Errorf("the loser wrote a lock: %q", v)
+	}
+	e.do(t, "HSET", fenceKey(part, "acme", "ag1"), "alice", decimal(epoch+1)+" 1795411297")
+	if v := try(false, epoch-1); v != (session.Reasserted{Verdict: session.Lost}) {
+		t.Errorf("not fresh, a login since, a higher fence: %+v, want Lost and outranked", v)
 	}
 }
 

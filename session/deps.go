@@ -28,6 +28,8 @@ type Held struct {
 	Epoch uint64 // 0: unknown yet
 	Chat  string // selected chat, kept alive with the lock
 	Fresh bool   // verified less than 200 s ago
+	// KeepChat has Open leave the remembered chat alone.
+	KeepChat bool
 }
 
 // Lock is a lock as Redis has it.
@@ -82,8 +84,9 @@ type Locks interface {
 	// Open settles the lock and joins the session's routes, writing a fence
 	// when told.
 	Open(ctx context.Context, n int, inc string, h Held, fence bool) (Opened, error)
-	// Release gives the lock back, leaving a tombstone. Never blocks; a
-	// release that can't be queued is dropped and counted, for it expires.
+	// Release gives the lock back, leaving a tombstone. Never blocks. One that
+	// can't be queued or made is kept, within bounds, until the next JoinAll
+	// of n; beyond them it is dropped and counted, for it expires.
 	Release(n int, key Key, conn uint64)
 }
 

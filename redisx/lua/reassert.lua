@@ -1,6 +1,7 @@
 -- reassert: KEYS inc e, then s f sel a session.
 -- ARGV inc nonce me seen ttl selttl, then conn epoch fresh user chat a session.
--- Answers 'S INC', or 'R' and a line a session: 'O', 'O PREV', 'L'.
+-- Answers 'S INC', or 'R' and a line a session: 'O', 'O PREV', 'L'
+-- (outranked), 'U' (by nobody known, but it can't be confirmed either).
 local inc = incarnation(ARGV[2])
 if inc ~= ARGV[1] then return 'S ' .. inc end
 local me, seen, ttl, selttl = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
@@ -32,7 +33,7 @@ for i = 1, (#KEYS - 2) / 3 do
     if epoch and tonumber(epoch) > n or fenced and tonumber(fenced) > n then
       answer = 'L'
     elseif not epoch and ARGV[a + 2] == '0' and issued > seen then
-      answer = 'L' -- unverified for long, and somebody logged in meanwhile: may have come and gone
+      answer = 'U' -- unverified for long, and somebody logged in meanwhile: may have come and gone
     else
       local before, state = '', '1'
       if owner then
