@@ -80,6 +80,12 @@ func (c *Client) Reader(n int, after uint64) *Reader {
 // poison skipped after it. All events of the partition up to it were returned.
 func (r *Reader) Pos() uint64 { return r.pos }
 
+// Current says that the consumer was heard of lately, so that whatever the
+// partition holds above Pos is on its way here. For the caller of Next.
+func (r *Reader) Current() bool {
+	return r.cons != nil && r.cons.phase == pulling && time.Since(r.cons.heard) < silence
+}
+
 // Next returns what is there, at least one event and at most 256 or about
 // 1 MiB; the slice is the caller's. It waits at most 200 ms, then returns
 // ErrIdle, also while there is no connection, and so it does at once when all

@@ -74,7 +74,10 @@ func (c *Client) createPublisher(ctx context.Context) error {
 // createEvents makes our stream; pub is nil while the publisher's is missing.
 // Another pod may be faster, and then its stream counts.
 func (c *Client) createEvents(ctx context.Context, pub *streamInfo) error {
-	replicas, created := c.o.Replicas, ""
+	replicas, created, partitions := c.o.Replicas, "", c.o.Partitions
+	if cur := c.cur.Load(); cur != nil {
+		partitions = cur.partitions // a running cluster can't change its count
+	}
 	var since *time.Time
 	if pub != nil {
 		// From now on by the server's clock. Whatever else the publisher's
@@ -88,9 +91,9 @@ func (c *Client) createEvents(ctx context.Context, pub *streamInfo) error {
 		"name": c.o.EventsStream, "description": "events of " + c.o.Stream + " by partition, made by daisi-ws",
 		"retention": "limits", "storage": "file", "discard": "old", "num_replicas": max(1, replicas),
 		"max_age": c.o.MaxAge, "max_bytes": c.o.MaxBytes, "allow_direct": true,
-		"sources": []source{c.source(c.o.Partitions, since)},
+		"sources": []source{c.source(partitions, since)},
 		"metadata": map[string]string{
-			metaID: newID(), metaPartitions: strconv.Itoa(c.o.Partitions), metaSource: created,
+			metaID: newID(), metaPartitions: strconv.Itoa(partitions), metaSource: created,
 		},
 	}, nil)
 	if err != nil && !isCode(err, codeStreamExists) {

@@ -103,7 +103,12 @@ func (a *admission) login(ctx context.Context) (*ticket, *fault) {
 		a.reserved.Add(-1)
 		return nil, f
 	}
-	return &ticket{a, true}, nil
+	t := &ticket{a, true}
+	if f := a.open(); f != nil { // since it began to wait
+		t.done()
+		return nil, f
+	}
+	return t, nil
 }
 
 // waiting gives the token back before another pod is waited for, so that a

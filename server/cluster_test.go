@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,13 +41,22 @@ func wantEvents(t *testing.T, who string, k *clustertest.Client, ids ...string) 
 	}
 	for i := range min(len(got), len(ids)) {
 		if got[i] != ids[i] {
-			t.Errorf("%s: event %d is %q, want %q", who, i, got[i], ids[i])
+			t.Errorf("%s: event %d of %d is %q, want %q of %d; about there: %s", who, i, len(got), got[i], ids[i], len(ids), around(events, i))
 			return
 		}
 	}
 	if len(got) != len(ids) {
 		t.Errorf("%s got %d events, want %d; the last was %v", who, len(got), len(ids), got[max(0, len(got)-1):])
 	}
+}
+
+// around names the events about the i-th, with their seqs.
+func around(events []clustertest.Frame, i int) string {
+	var b strings.Builder
+	for _, e := range events[max(0, i-5):min(len(events), i+20)] {
+		fmt.Fprintf(&b, " %s@%d", e.Field("event_id"), e.Seq)
+	}
+	return b.String()
 }
 
 func TestEveryEventReachesEverySessionThatWantsIt(t *testing.T) {
@@ -221,15 +231,7 @@ func TestDrainTellsEverybodyAndFreesAllLocks(t *testing.T) {
 			t.Errorf("last word %s %s", told.Type, told.Payload)
 		}
 	}
-	for i := range 20 {
-		k := c.Dial(c.Pods[1], user("acme", "ag1", fmt.Sprintf("u%d", i)))
-		began := k.Frames()[0]
-		_ = began
-	}
-	locks := c.Redis.Do("KEYS", "s:*").([]any)
-	for _, key := range locks {
-		if v := c.Redis.Do("GET", key).(string); !json.Valid([]byte(v)) && len(v) == 0 {
-			t.Errorf("lock %v is %q", key, v)
-		}
+	if n := locksLeft(c); n != 0 {
+		t.Errorf("%d locks left", n)
 	}
 }

@@ -38,6 +38,8 @@ type edgeCore struct {
 	stream     func() string // id of our events stream
 	// last is the leader's last seq of our events stream.
 	last func(ctx context.Context) (uint64, error)
+	// late says why no login can be served now, "" if it can.
+	late func() string
 }
 
 // States of a Status.

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/daisi/daisi-ws/natsx"
@@ -14,7 +13,6 @@ import (
 const (
 	incEvery  = time.Second            // an idle reader looks at the incarnation and the stream's end
 	lookupTry = 100 * time.Millisecond // between failed look-ups: the batch waits, the stream is the buffer
-	handover  = time.Second            // a stopping pod reads on for its successor
 )
 
 // dispatchEnv is all that a reader of a partition sees of the house.
@@ -35,6 +33,8 @@ var errStreamMoved = errors.New("the events stream is being replaced")
 // eventReader brings the events of one partition, in order.
 type eventReader interface {
 	Next(ctx context.Context) ([]session.Event, error) // natsx.ErrIdle after 200 ms of nothing
+	Pos() uint64                                       // all up to it was returned, or was poison
+	Current() bool                                     // what is above Pos is on its way
 	Close()
 }
 
@@ -91,7 +91,10 @@ func (d *dispatch) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, natsx.ErrIdle):
-			d.idle(ctx)
+			d.pos = max(d.pos, r.Pos()) // poison behind the last event
+			if r.Current() {
+				d.idle(ctx) // else all others look for themselves
+			}
 		case err != nil:
 			return err
 		default:
@@ -266,51 +269,5 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	}
-}
-
-// readers keeps one dispatch running for every partition this pod believes to
-// own, by rendezvous over the live list.
-type readers struct {
-	env        *dispatchEnv
-	self       session.Owner
-	partitions int
-	run        func(ctx context.Context, name string, f func(context.Context) error) // runs, restarts, counts
-
-	wg      sync.WaitGroup
-	cancels map[int]context.CancelFunc // owned by Run
-}
-
-// Run follows the live list until ctx ends, and returns when all readers have.
-func (r *readers) Run(ctx context.Context, every time.Duration) error {
-	r.cancels = map[int]context.CancelFunc{}
-	defer func() {
-		for _, cancel := range r.cancels {
-			cancel()
-		}
-		r.wg.Wait()
-	}()
-	for {
-		r.settle(ctx)
-		if !pause(ctx, every) {
-			return nil
-		}
-	}
-}
-
-func (r *readers) settle(ctx context.Context) {
-	live := r.env.live()
-	for n := range r.partitions {
-		cancel, running := r.cancels[n]
-		mine := ownerOf(n, live) == r.self
-		switch {
-		case mine && !running:
-			sub, cancel := context.WithCancel(ctx)
-			r.cancels[n] = cancel
-			r.wg.Go(func() { r.run(sub, "dispatch", newDispatch(n, r.env).Run) })
-		case !mine && running:
-			cancel()
-			delete(r.cancels, n)
-		}
 	}
 }

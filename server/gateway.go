@@ -36,7 +36,7 @@ type Gateway struct {
 	// Set by Run, read by anybody.
 	core  atomic.Pointer[core]
 	phase atomic.Int32
-	peers net.Listener
+	peers net.Listener // until it is served
 }
 
 // Phases of a Gateway.
@@ -49,6 +49,7 @@ const (
 // core is what exists once NATS has said how many partitions there are.
 type core struct {
 	stream  atomic.Pointer[natsx.Stream]
+	foreign atomic.Bool // the stream has another number of partitions now
 	redis   *redisx.Client
 	peers   *rpc.Service
 	manager *session.Manager[*loop.Conn]
@@ -145,7 +146,7 @@ func (g *Gateway) edgeCore() *edgeCore {
 	}
 	return &edgeCore{
 		manager: c.manager, index: c.index, partitions: len(c.parts),
-		stream: c.streamID, last: g.lastSeq,
+		stream: c.streamID, last: g.lastSeq, late: c.late,
 	}
 }
 

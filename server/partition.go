@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,12 @@ const (
 	assertPause  = 100 * time.Millisecond // between failed asserts
 	inboxBatches = 512                    // batches that wait for one partition
 	inboxBytes   = 8 << 20                // and the bytes of their events
+)
+
+// Why events were missed, as gap frames say it.
+const (
+	reasonReset     = "stream_reset" // our stream was made anew, or rewound
+	reasonRetention = "retention"    // it dropped them before they were read
 )
 
 // partitionEnv is all that a partition sees of the house.
@@ -51,8 +58,8 @@ type partitionStream interface {
 // parcel is a batch on its way to the worker, and whom to thank for it.
 type parcel struct {
 	batch *session.Batch
-	bytes int64 // of its events, about
-	ack   func(upto uint64)
+	bytes int64             // of its events, about
+	ack   func(upto uint64) // nil: it is of this pod's own reader
 }
 
 // partition takes, asserts and repairs one partition of the events stream on
@@ -68,6 +75,8 @@ type partition struct {
 	asserted atomic.Pointer[string]       // incarnation the gate stands under, nil: closed
 	reset    atomic.Pointer[natsx.Stream] // another stream, not yet started on
 	broken   atomic.Bool                  // a peer's stream broke since a batch continued W
+	doubts   atomic.Uint64                // how often Redis' view became uncertain
+	other    atomic.Int64                 // monotonic ns when another pod's batch continued W last
 
 	mu      sync.Mutex
 	stream  string          // mu; id of the stream that the watermark counts in
@@ -76,6 +85,7 @@ type partition struct {
 
 	// Owned by the worker.
 	lapses   uint64    // of the beat, when asserted
+	whole    bool      // repaired since the last assert
 	heard    time.Time // when a batch continued W last
 	delivery delivery
 }
@@ -117,6 +127,7 @@ func (p *partition) Inc() string {
 
 // Doubt closes the gate: what Redis knows of this partition is not certain.
 func (p *partition) Doubt() {
+	p.doubts.Add(1) // first, so that an assert under way does not cover it
 	p.asserted.Store(nil)
 	p.poke()
 }
@@ -151,6 +162,9 @@ func (p *partition) Assert(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+		p.mu.Lock()
+		p.waiting = slices.DeleteFunc(p.waiting, func(w chan struct{}) bool { return w == done })
+		p.mu.Unlock()
 		return ctx.Err()
 	}
 }
@@ -208,7 +222,7 @@ func (p *partition) restart(to *natsx.Stream) {
 	p.env.index.SetWatermark(p.n, to.Last)
 	p.stream = to.ID
 	p.mu.Unlock()
-	p.env.missed(p.n, w+1, max(w+1, to.Last), "stream_reset", false)
+	p.env.missed(p.n, w+1, max(w+1, to.Last), reasonReset, false)
 	p.env.tally.resets.Add(1)
 }
 
@@ -219,9 +233,10 @@ func (p *partition) isCurrent(stream string) bool {
 }
 
 // isOpen says whether events may be delivered: Redis and this pod agree about
-// locks and routes, and have agreed without a lapse since the last assert.
+// locks and routes, have agreed without a lapse since the last assert, and what
+// was looked up before it has been read again.
 func (p *partition) isOpen() bool {
-	if p.asserted.Load() == nil {
+	if p.asserted.Load() == nil || !p.whole {
 		return false
 	}
 	age, lapses := p.env.redis.Beat()
@@ -262,7 +277,9 @@ func (p *partition) assert(ctx context.Context) error {
 }
 
 func (p *partition) reassert(ctx context.Context) error {
+	p.whole = false
 	for {
+		doubts := p.doubts.Load()
 		_, lapses := p.env.redis.Beat()
 		inc, _, err := p.env.redis.Inc(ctx, p.n)
 		if err != nil {
@@ -277,6 +294,10 @@ func (p *partition) reassert(ctx context.Context) error {
 		}
 		p.lapses = lapses
 		p.asserted.Store(&inc)
+		if p.doubts.Load() != doubts {
+			p.asserted.Store(nil) // Doubt came between, and must win
+			continue
+		}
 		p.env.tally.asserts.Add(1)
 		return nil
 	}
@@ -305,7 +326,7 @@ func (p *partition) take(ctx context.Context, x parcel) {
 	}
 	w := p.env.index.Watermark(p.n)
 	if b.From > w {
-		if p.repair(ctx, "hole") != nil {
+		if p.repair(ctx, "hole") != nil || b.Inc != p.Inc() {
 			return
 		}
 		w = p.env.index.Watermark(p.n)
@@ -313,6 +334,9 @@ func (p *partition) take(ctx context.Context, x parcel) {
 	if b.From <= w {
 		p.heard = time.Now()
 		p.broken.Store(false)
+		if x.ack != nil {
+			p.other.Store(monotonic())
+		}
 	}
 	if b.Upto > w {
 		p.delivery.deliver(p.n, b.Events, b.Fences)
@@ -321,70 +345,4 @@ func (p *partition) take(ctx context.Context, x parcel) {
 	if x.ack != nil {
 		x.ack(b.Upto)
 	}
-}
-
-// selfServe reads the stream itself while nobody else brings it.
-func (p *partition) selfServe(ctx context.Context) {
-	if !p.broken.Load() && time.Since(p.heard) < silence {
-		return
-	}
-	if !p.isOpen() {
-		p.openGate(ctx) // repairs as well
-		return
-	}
-	_ = p.repair(ctx, "silence")
-}
-
-// repair delivers (W, last] from the stream. Fences and incarnation are read
-// after each chunk of events was, as for any batch.
-func (p *partition) repair(ctx context.Context, why string) error {
-	first, last, err := p.env.stream.LastSeq(ctx)
-	if err != nil {
-		return err
-	}
-	if !p.isCurrent(p.stream) {
-		return errStreamMoved
-	}
-	w := p.env.index.Watermark(p.n)
-	if last <= w {
-		return nil // lower: a rewound stream, of which natsx tells and Reset comes
-	}
-	if first > w+1 {
-		p.env.missed(p.n, w+1, first-1, "retention", false)
-		p.delivery.advance(p.n, first-1, nil)
-		w = first - 1
-	}
-	if last <= w {
-		return nil
-	}
-	p.env.tally.repaired(why)
-	err = p.env.stream.Read(ctx, p.n, w, last, func(events []session.Event) error {
-		return p.deliverRead(ctx, events)
-	})
-	if err != nil {
-		return err
-	}
-	p.delivery.advance(p.n, last, nil)
-	return nil
-}
-
-// deliverRead delivers a chunk read from the stream, under fences read later.
-func (p *partition) deliverRead(ctx context.Context, events []session.Event) error {
-	for len(events) > 0 {
-		l, err := p.env.redis.Lookup(ctx, p.n, wantsOf(events, nil), false)
-		if err != nil {
-			return err
-		}
-		if !p.isCurrent(p.stream) {
-			return errStreamMoved // perhaps these are the new stream's
-		}
-		if l.Inc == p.Inc() {
-			p.delivery.deliver(p.n, events, l.Fences)
-			return nil
-		}
-		if err := p.assert(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -16,7 +16,7 @@ import (
 
 const (
 	streamSlack = time.Minute            // our stream keeps the resume window and this
-	liveEvery   = 500 * time.Millisecond // the live list is followed
+	liveEvery   = 500 * time.Millisecond // peers follow the live list
 	firstAssert = 200 * time.Millisecond // between looks at whether all partitions stand
 )
 
@@ -41,8 +41,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var running stack
 	defer running.stop()
 	running.push(g.start("internal", g.edge.runInternal))
+	g.nats.OnStream(g.streamChanged)
 	running.push(g.start("nats", g.nats.Run))
-	running.push(g.start("loop", g.engine.Run))
 	public := g.start("public", g.edge.runPublic)
 	stream, err := g.nats.Ready(ctx)
 	if err != nil {
@@ -55,16 +55,22 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return err
 	}
 	running.push(g.start("redis", c.redis.Run))
-	running.push(g.start("rpc", func(ctx context.Context) error { return c.peers.Serve(ctx, g.peers) }))
+	running.push(g.start("loop", g.engine.Run)) // stops before Redis: ends free locks
+	running.push(g.start("rpc", func(ctx context.Context) error { return g.servePeers(ctx, c) }))
 	running.push(g.start("peers", c.peers.Run))
 	g.core.Store(c)
+	if now := g.nats.Stream(); now.ID != stream.ID {
+		g.streamChanged(now) // before core was there to be told
+	}
 	for _, p := range c.parts {
 		running.push(g.start("partition", p.Run))
 	}
 	running.push(g.start("sessions", c.manager.Run))
-	g.nats.OnStream(g.streamChanged)
-	r := &readers{env: g.dispatchEnv(c), self: g.owner, partitions: len(c.parts), run: g.keep}
-	reading := g.start("readers", func(ctx context.Context) error { return r.Run(ctx, liveEvery) })
+	r := &readers{
+		env: g.dispatchEnv(c), partitions: len(c.parts), run: g.keep,
+		others: func(n int) int64 { return c.parts[n].other.Load() },
+	}
+	reading := g.start("readers", r.Run)
 	following := g.start("stream", g.followLive)
 	if g.awaitAsserted(ctx, c) {
 		g.phase.Store(phaseServing)
@@ -88,8 +94,23 @@ func (g *Gateway) stopServing(c *core, public, reading *component) {
 		g.log.Warn().Err(err).Msg("could not leave the live list; others notice within the lease")
 	}
 	reading.stop() // reads on for its successors, up to handover
-	g.drainSessions(bound, c)
-	public.stop()
+	c.Drain(bound, g.opts.Drain.Rate)
+	public.stop() // waits for logins that were let in before
+	c.Drain(bound, g.opts.Drain.Rate)
+	g.awaitFlushed()
+}
+
+// servePeers serves the port of the start; after a fault it binds anew.
+func (g *Gateway) servePeers(ctx context.Context, c *core) error {
+	l := g.peers
+	if g.peers = nil; l == nil {
+		var lc net.ListenConfig
+		var err error
+		if l, err = lc.Listen(ctx, "tcp", g.opts.RPC.Addr); err != nil {
+			return fmt.Errorf("listen on %s: %w", g.opts.RPC.Addr, err)
+		}
+	}
+	return c.peers.Serve(ctx, l)
 }
 
 // stack stops what was pushed, last first, each fully before the next.
@@ -117,7 +138,8 @@ func (g *Gateway) listen() error {
 		g.edge.close()
 		return err
 	}
-	l, err := net.Listen("tcp", g.opts.RPC.Addr)
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", g.opts.RPC.Addr)
 	if err != nil {
 		g.edge.close()
 		return fmt.Errorf("listen on %s: %w", g.opts.RPC.Addr, err)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/daisi/daisi-ws/natsx"
-	"github.com/daisi/daisi-ws/session"
 )
 
 // lateBeat is four beats missed: Redis is not well, though the lease stands.
@@ -28,15 +27,27 @@ func (g *Gateway) status() Status {
 		s.State = StateNotReady
 		s.Dependencies["phase"] = [...]string{"starting", "serving", "draining"}[g.phase.Load()]
 	}
-	if age, _ := c.redis.Beat(); age > lateBeat {
-		s.Dependencies["redis"] = "no beat for " + age.Truncate(time.Second).String()
+	if late := c.late(); late != "" {
+		s.Dependencies["redis"] = late
 		s.State = worse(s.State)
+	}
+	if c.foreign.Load() {
+		s.Dependencies["nats"] = "the events stream has another number of partitions than this pod: restart all pods"
+		s.State = StateNotReady
 	}
 	if n := c.closedGates(); n > 0 {
 		s.Dependencies["partitions"] = fmt.Sprintf("%d of %d wait for Redis", n, len(c.parts))
 		s.State = worse(s.State)
 	}
 	return s
+}
+
+// late says since when Redis has not been heard of, "" while all is well.
+func (c *core) late() string {
+	if age, _ := c.redis.Beat(); age > lateBeat {
+		return "no beat for " + age.Truncate(time.Second).String()
+	}
+	return ""
 }
 
 // worse is at least degraded.
@@ -123,50 +134,18 @@ func (g *Gateway) Check(context.Context) []string {
 // was: made again, or rewound.
 func (g *Gateway) streamChanged(s natsx.Stream) {
 	c := g.core.Load()
+	if c == nil {
+		return // Run compares once there is one
+	}
 	if s.Partitions != len(c.parts) {
+		c.foreign.Store(true)
 		g.log.Error().Int("partitions", s.Partitions).Int("want", len(c.parts)).
 			Msg("the events stream has another number of partitions now: restart all pods")
 		return
 	}
+	c.foreign.Store(false)
 	c.stream.Store(&s)
 	for _, p := range c.parts {
 		p.Reset(s)
-	}
-}
-
-// missed tells every session of partition n that (from..to) was not delivered:
-// by a gap frame where that is understood, by a close where it is not.
-func (g *Gateway) missed(n int, from, to uint64, why string, replayable bool) {
-	c := g.core.Load()
-	for _, s := range c.index.Snapshot(n, nil) {
-		if s.Key().IsAdmin() {
-			continue // their events have no common order, so no gap has a place
-		}
-		if h, ok := s.Sock().Handler().(*client); !ok || !h.gap(from, to, why, replayable) {
-			c.manager.Close(s, session.ReasonGap, why)
-		}
-	}
-}
-
-// drainSessions tells every session to go, at the pace of the options, until
-// none is left or ctx ends.
-func (g *Gateway) drainSessions(ctx context.Context, c *core) {
-	const tick = 20 * time.Millisecond
-	batch := max(1, g.opts.Drain.Rate*int(tick)/int(time.Second))
-	left := batch
-	for n := range c.parts {
-		for _, s := range c.index.Snapshot(n, nil) {
-			if left == 0 {
-				left = batch
-				if !pause(ctx, tick) {
-					return
-				}
-			}
-			left--
-			if h, ok := s.Sock().Handler().(*client); ok {
-				h.drain()
-			}
-			c.manager.Close(s, session.ReasonDraining, "")
-		}
 	}
 }

@@ -176,6 +176,11 @@ func (e *edge) open(ctx context.Context, a *attempt, t *ticket) *fault {
 		f.Retry = retryAfter()
 		return f
 	}
+	if late := core.late(); late != "" {
+		f := refusal(session.ReasonOverloaded, "Redis: "+late)
+		f.Retry = retryAfter()
+		return f
+	}
 	c := &client{edge: e}
 	conn := e.env.engine.NewConn(c)
 	core.manager.Init(&c.Session, conn, a.claims.Key(), session.Profile{

@@ -2,7 +2,6 @@ package clustertest
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -138,10 +137,9 @@ func (c *Cluster) DialURL(u string, header http.Header) (*Client, error) {
 	return k, nil
 }
 
-// readRefusal parses the answer, whose status line the dialer has taken off.
+// readRefusal parses the answer.
 func readRefusal(status int, r io.Reader) *Refused {
-	head := fmt.Sprintf("HTTP/1.1 %d refused\r\n", status)
-	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader([]byte(head)), r)), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(r), nil)
 	if err != nil {
 		return &Refused{Status: status, Body: err.Error()}
 	}

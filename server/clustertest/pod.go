@@ -30,6 +30,8 @@ type Pod struct {
 	internal string
 	rpc      string
 
+	NATS, Redis *Link // Options.Links
+
 	gateway *gateway // in this process
 	process *process // of its own
 }
@@ -42,10 +44,22 @@ type gateway struct {
 }
 
 func (c *Cluster) newPod(i int) *Pod {
-	return &Pod{
+	p := &Pod{
 		ID: "pod-" + strconv.Itoa(i), c: c, number: i,
 		public: freeAddr(c), internal: freeAddr(c), rpc: freeAddr(c),
 	}
+	if c.o.Links {
+		p.NATS, p.Redis = newLink(c.t, strings.TrimPrefix(c.NATS.URL, "nats://")), newLink(c.t, c.Redis.Addr)
+	}
+	return p
+}
+
+// urls are where this pod finds Redis and NATS.
+func (p *Pod) urls() (redis, nats string) {
+	if p.c.o.Links {
+		return p.Redis.through(p.c.RedisURL), p.NATS.through(p.c.NATS.URL)
+	}
+	return p.c.RedisURL, p.c.NATS.URL
 }
 
 // freeAddr is a port that was free a moment ago; pods keep theirs over
@@ -78,7 +92,8 @@ func (p *Pod) begin() *gateway {
 	o := server.Options{PodID: p.ID, PodAddr: p.rpc, Log: zerolog.New(log).Level(zerolog.InfoLevel)}
 	o.HTTP.Addr, o.Internal.Addr, o.RPC.Addr = p.public, p.internal, p.rpc
 	o.RPC.Insecure = true
-	o.Redis.URL, o.NATS.URL, o.NATS.CreateStream = p.c.RedisURL, p.c.NATS.URL, true
+	o.Redis.URL, o.NATS.URL = p.urls()
+	o.NATS.CreateStream = true
 	o.Auth = server.AuthOptions{
 		APIKey: APIKey, MintKey: MintKey, AdminKey: AdminKey, TokenKeys: userHex, AdminTokenKeys: adminHex,
 	}

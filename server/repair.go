@@ -1,0 +1,91 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/daisi/daisi-ws/session"
+)
+
+// selfServe reads the stream itself while nobody else brings it.
+func (p *partition) selfServe(ctx context.Context) {
+	if !p.broken.Load() && time.Since(p.heard) < silence {
+		return
+	}
+	if !p.isOpen() {
+		p.openGate(ctx) // repairs as well
+		return
+	}
+	_ = p.repair(ctx, "silence")
+}
+
+// repair delivers (W, last] from the stream, until it was done under one
+// incarnation from the reading of last on: events stored later, but looked up
+// under an incarnation that was asserted in the middle of a repair, may have
+// been looked up before this pod's routes were there again.
+func (p *partition) repair(ctx context.Context, why string) error {
+	for {
+		inc := p.Inc()
+		if err := p.repairOnce(ctx, why); err != nil {
+			return err
+		}
+		if p.Inc() == inc {
+			p.whole = true
+			return nil
+		}
+	}
+}
+
+// repairOnce reads (W, last]. Fences and incarnation are read after each chunk
+// of events was, as for any batch.
+func (p *partition) repairOnce(ctx context.Context, why string) error {
+	first, last, err := p.env.stream.LastSeq(ctx)
+	if err != nil {
+		return err
+	}
+	if !p.isCurrent(p.stream) {
+		return errStreamMoved
+	}
+	w := p.env.index.Watermark(p.n)
+	if last <= w {
+		return nil // lower: a rewound stream, of which natsx tells and Reset comes
+	}
+	if first > w+1 {
+		p.env.missed(p.n, w+1, first-1, reasonRetention, false)
+		p.delivery.advance(p.n, first-1, nil)
+		w = first - 1
+	}
+	if last <= w {
+		return nil
+	}
+	p.env.tally.repaired(why)
+	err = p.env.stream.Read(ctx, p.n, w, last, func(events []session.Event) error {
+		return p.deliverRead(ctx, events)
+	})
+	if err != nil {
+		return err
+	}
+	p.delivery.advance(p.n, last, nil)
+	return nil
+}
+
+// deliverRead delivers a chunk read from the stream, under fences read later.
+func (p *partition) deliverRead(ctx context.Context, events []session.Event) error {
+	for len(events) > 0 {
+		l, err := p.env.redis.Lookup(ctx, p.n, wantsOf(events, nil), false)
+		if err != nil {
+			return err
+		}
+		if !p.isCurrent(p.stream) {
+			return errStreamMoved // perhaps these are the new stream's
+		}
+		if l.Inc == p.Inc() {
+			p.delivery.deliver(p.n, events, l.Fences)
+			return nil
+		}
+		if err := p.assert(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
