@@ -62,13 +62,17 @@ type dispatch struct {
 	pos    uint64 // all up to here was looked up and offered
 	inc    string // of the last look-up
 	asked  time.Time
+	round  uint64 // of offers to the live list
 	sent   map[session.Owner]sentMark
 	at     []int // scratch: event -> want
 }
 
-// sentMark is how far a pod was served, on which of its streams.
+// sentMark is how far a pod was served, on which of its streams, and in which
+// round. One that was left out of a round, for it was not on the live list or
+// had no stream, begins anew at pos: what it was not offered is a hole.
 type sentMark struct {
 	stream uint64
+	round  uint64
 	upto   uint64
 }
 
@@ -119,6 +123,7 @@ func (d *dispatch) batch(ctx context.Context, events []session.Event) {
 		admins = l.Owners[len(wants)]
 	}
 	upto := events[len(events)-1].Seq
+	d.round++
 	for _, q := range d.env.live() {
 		mine := eventsOf(q.Owner, events, at, l.Owners, admins)
 		d.send(q.Owner, upto, mine, l)
@@ -147,16 +152,15 @@ func (d *dispatch) send(q session.Owner, upto uint64, events []session.Event, l 
 	stream := uint64(1)
 	if q != d.env.self {
 		if stream = d.env.peers.Stream(q); stream == 0 {
-			delete(d.sent, q)
 			return
 		}
 	}
 	mark, ok := d.sent[q]
-	if !ok || mark.stream != stream {
-		mark = sentMark{stream, d.pos}
+	if !ok || mark.stream != stream || mark.round+1 != d.round {
+		mark.upto = d.pos
 	}
 	b := &session.Batch{Stream: d.stream, N: d.n, From: mark.upto, Upto: upto, Inc: l.Inc, Events: events, Fences: l.Fences}
-	d.sent[q] = sentMark{stream, upto}
+	d.sent[q] = sentMark{stream, d.round, upto}
 	if q == d.env.self {
 		d.env.local(b)
 		return
@@ -177,6 +181,7 @@ func (d *dispatch) idle(ctx context.Context) {
 		d.inc = inc
 		d.skip(ctx)
 	}
+	d.round++
 	for _, q := range d.env.live() {
 		d.send(q.Owner, d.pos, nil, session.Lookup{Inc: d.inc})
 	}
