@@ -30,12 +30,14 @@ func (m *Manager[C]) acquire(ctx context.Context, l *login[C]) (Acquired, error)
 		}
 		began := m.o.Now()
 		l.asked = true
-		got, err := m.o.Locks.Acquire(ctx, n, inc, key, s.conn, m.o.Reject, expect)
+		call, end := m.call(ctx, &try)
+		got, err := m.o.Locks.Acquire(call, n, inc, key, s.conn, m.o.Reject, expect)
+		end()
 		switch {
 		case err != nil:
 			err = m.failed(ctx, &try, err)
 		case got.Verdict == Stale:
-			err = m.assert(ctx, n)
+			try, err = attempt{}, m.assert(ctx, n)
 		case got.Verdict == Taken:
 			if got.Prev == nil || m.holds(key, got.Prev) {
 				return Acquired{}, &Refusal{Reason: ReasonConflict}

@@ -91,12 +91,14 @@ func (m *Manager[C]) joinAdminOf(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		stale, err := m.o.Renewer.JoinAll(ctx, n, inc, []Want{AdminWant()})
+		call, end := m.call(ctx, &try)
+		stale, err := m.o.Renewer.JoinAll(call, n, inc, []Want{AdminWant()})
+		end()
 		switch {
 		case err != nil:
 			err = m.failed(ctx, &try, err)
 		case stale:
-			err = m.assert(ctx, n)
+			try, err = attempt{}, m.assert(ctx, n)
 		default:
 			return nil
 		}

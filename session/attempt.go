@@ -10,20 +10,26 @@ import (
 // is refused: a slot that moves takes this long (protocols.md, Failures).
 const patience = 2 * time.Second
 
-// attempt paces the repetitions of one step of a login.
+// attempt paces the repetitions of one step of a login. Redis's answer ends it.
 type attempt struct {
 	errors int
-	since  time.Duration // of the first error
+	since  time.Duration // the first call without an answer began
+}
+
+// call is the context of one call: without a limit of its own it would be
+// repeated, by whoever makes it, for as long as the whole login may take.
+func (m *Manager[C]) call(ctx context.Context, a *attempt) (context.Context, context.CancelFunc) {
+	now := m.o.Now()
+	if a.errors == 0 {
+		a.since = now
+	}
+	return context.WithTimeout(ctx, patience-(now-a.since))
 }
 
 // failed waits before the next try. Not nil: no more tries.
 func (m *Manager[C]) failed(ctx context.Context, a *attempt, err error) error {
 	m.metrics.lockErrors.Inc()
-	now := m.o.Now()
-	if a.errors == 0 {
-		a.since = now
-	}
-	if errors.Is(err, ErrBusy) || ctx.Err() != nil || now-a.since >= patience {
+	if errors.Is(err, ErrBusy) || ctx.Err() != nil || m.o.Now()-a.since >= patience {
 		return &Refusal{Reason: ReasonOverloaded, Details: "sessions can't be confirmed now", Err: err}
 	}
 	pause := time.Millisecond << min(a.errors, 7)
@@ -41,6 +47,8 @@ func (m *Manager[C]) failed(ctx context.Context, a *attempt, err error) error {
 // assert has n agree with Redis again.
 func (m *Manager[C]) assert(ctx context.Context, n int) error {
 	m.metrics.lockStale.Inc()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := m.o.Parts.Assert(ctx, n); err != nil {
 		return &Refusal{Reason: ReasonOverloaded, Details: "the partition can't be asserted now", Err: err}
 	}

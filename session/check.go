@@ -44,6 +44,9 @@ func (sh *shard[C]) check(n int) error {
 			}
 		}
 	}
+	if !sh.checkPending() {
+		return fmt.Errorf("%d selections on their way don't fit the %d chats they want", len(sh.pending), len(sh.joining))
+	}
 	for _, list := range sh.chats {
 		chosen -= len(list)
 	}

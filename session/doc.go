@@ -43,6 +43,9 @@
 //	    elsewhere marks the session, and the login notices.
 //	I5  Close does everything once, in this order: index and table, edges,
 //	    lock, error frame, close frame, count.
+//	I6  select_chat takes effect with the route's reply: until then a session
+//	    stands in the list of its old chat, whose events it takes, and counts as
+//	    one that wants the new one's edge.
 //
 // # Goroutines
 //
@@ -53,6 +56,6 @@
 //
 // # Lock order
 //
-// sweptPart.mu (held across Redis), then Index shard, then admins.mu or
+// sweptPart.turn (held across Redis, so waited for with a context), then Index shard, then admins.mu or
 // Manager.mu or the socket's lock. Nothing blocks under a shard's lock.
 package session

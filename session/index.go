@@ -147,6 +147,11 @@ func (x *Index[C]) Wants(n int) []Want {
 	for k := range sh.chats {
 		wants = append(wants, Want{Company: k.agent.company, Agent: k.agent.id, Chat: k.chat})
 	}
+	for k := range sh.joining {
+		if len(sh.chats[k]) == 0 {
+			wants = append(wants, Want{Company: k.agent.company, Agent: k.agent.id, Chat: k.chat})
+		}
+	}
 	if x.admins.count.Load() > 0 {
 		wants = append(wants, AdminWant())
 	}
@@ -158,8 +163,11 @@ func (x *Index[C]) Wants(n int) []Want {
 // which on one counts as recent. The lock is held.
 func (sh *shard[C]) held(fresh uint32) (who []*Session[C], held []Held) {
 	add := func(s *Session[C]) {
-		who = append(who, s)
-		held = append(held, s.held(fresh))
+		h := s.held(fresh)
+		if p := sh.pending[s]; p != nil {
+			h.Chat = p.chat // written already, perhaps, and then lost
+		}
+		who, held = append(who, s), append(held, h)
 	}
 	for _, a := range sh.agents {
 		for _, s := range a.members {

@@ -65,8 +65,8 @@ func (sh *shard[C]) loginOf(s *Session[C]) *login[C] {
 // called under the shard's lock just before s takes events, and queues ready;
 // it must not block nor call back into session. The error is a *Refusal, after
 // which nothing of s is left here, and its socket was not touched. s must come
-// from Init and be opened once. Blocks for a few Redis round trips, at most
-// LoginTimeout.
+// from Init and be opened once. Blocks for a few Redis round trips: it is refused
+// when one of them takes 2 s, or all of it LoginTimeout.
 func (m *Manager[C]) Open(ctx context.Context, s *Session[C], opt Login, greet func(*Session[C], Ready)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.o.LoginTimeout)
 	defer cancel()
@@ -101,15 +101,25 @@ func (m *Manager[C]) steps(ctx context.Context, l *login[C], greet func(*Session
 			return err
 		}
 	}
-	revoked, err := m.o.Revoked(ctx, l.s, got.RevVersion)
-	if err != nil {
-		return &Refusal{Reason: ReasonOverloaded, Details: "revocations could not be read", Err: err}
-	}
-	if revoked {
-		return &Refusal{Reason: ReasonRevoked}
+	if err := m.recheck(ctx, l, got.RevVersion); err != nil {
+		return err
 	}
 	l.awaitFormer(ctx)
 	return m.live(l, greet)
+}
+
+// recheck asks for the revocations as they were when the lock was taken.
+func (m *Manager[C]) recheck(ctx context.Context, l *login[C], version uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	revoked, err := m.o.Revoked(ctx, l.s, version)
+	switch {
+	case err != nil:
+		return &Refusal{Reason: ReasonOverloaded, Details: "revocations could not be read", Err: err}
+	case revoked:
+		return &Refusal{Reason: ReasonRevoked}
+	}
+	return nil
 }
 
 // begin is step 1: the key's place in the table. A login under way for the

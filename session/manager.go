@@ -133,6 +133,9 @@ func NewManager[C Socket](o Options[C]) (*Manager[C], error) {
 		wake:   make(chan struct{}, 1),
 		urgent: make(map[int][]*selection[C]),
 	}
+	for n := range m.parts {
+		m.parts[n].turn = make(chan struct{}, 1)
+	}
 	m.metrics = newCounters(o.Metrics, func() float64 { return float64(m.index.Len()) })
 	return m, nil
 }

@@ -19,8 +19,20 @@ const (
 type sweptPart struct {
 	at   atomic.Int64  // boot clock at the start of the last whole sweep; 0: none
 	seen atomic.Uint64 // the partition's last epoch at that moment
-	mu   sync.Mutex    // one sweep or assert at a time
+	turn chan struct{} // one token: one sweep or assert at a time
 }
+
+// lock takes the turn. Whoever has it may wait for Redis, so a mutex would not do.
+func (p *sweptPart) lock(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *sweptPart) unlock() { <-p.turn }
 
 func (p *sweptPart) lastSeen() uint64 { return p.seen.Load() }
 
@@ -41,8 +53,10 @@ func (m *Manager[C]) Swept(n int) time.Time {
 // the new one. Blocks for a few Redis round trips.
 func (m *Manager[C]) Reassert(ctx context.Context, n int, inc string) error {
 	p := &m.parts[n]
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if err := p.lock(ctx); err != nil {
+		return fmt.Errorf("wait for another sweep of partition %d: %w", n, err)
+	}
+	defer p.unlock()
 	began := max(1, m.o.Now())
 	now, seen, err := m.o.Renewer.Inc(ctx, n)
 	if err != nil {
@@ -135,7 +149,9 @@ func (m *Manager[C]) reasserted(s *Session[C], h Held, prev *Lock, began time.Du
 func (m *Manager[C]) fenceAll(ctx context.Context, n int, inc string, over []lowered[C]) error {
 	for _, o := range over {
 		m.metrics.fences.Inc()
-		got, err := m.o.Locks.Open(ctx, n, inc, o.held, true)
+		h := o.held
+		h.Chat, h.KeepChat = "", true // held is a while old; the chat's route is joined afterwards
+		got, err := m.o.Locks.Open(ctx, n, inc, h, true)
 		switch {
 		case err != nil:
 			return fmt.Errorf("fence in partition %d: %w", n, err)
@@ -145,7 +161,7 @@ func (m *Manager[C]) fenceAll(ctx context.Context, n int, inc string, over []low
 		case got.Verdict != OK:
 			return ErrStale // gone again: from the start
 		}
-		m.leaveLate(o.held.Key, o.held.Chat)
+		m.leaveLate(h.Key, h.Chat)
 		if m.index.State(o.s) == Closing {
 			m.o.Locks.Release(n, o.held.Key, o.held.Conn)
 		}

@@ -55,7 +55,7 @@ func TestReassert(t *testing.T) {
 	}, 1013)
 	f("lock expired, swept since", func(w *world, a, _ *pod, _ *Session[*sock]) {
 		time.Sleep(freshFor + time.Second)
-		if err := a.Assert(t.Context(), alice.Partition(testPartitions)); err != nil {
+		if err := a.Assert(context.Background(), alice.Partition(testPartitions)); err != nil {
 			t.Fatal(err)
 		}
 		delete(w.locks, alice)
@@ -247,6 +247,85 @@ func TestSelectDuringSweep(t *testing.T) {
 			t.Errorf("Redis has %q", w.selected(alice))
 		}
 		a.whole(t)
+	})
+}
+
+// A fence is written with what was known at the start of the sweep: it must not
+// undo what was chosen since.
+func TestSelectDuringFence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		a, b := w.pod(t, "a@1"), w.pod(t, "b@1")
+		n := alice.Partition(testPartitions)
+		a.mustLogin(t, alice, Login{})
+		a.silent = true
+		s := b.mustLogin(t, alice, Login{Chat: ptr("c1")})
+		w.flush()
+		if err := a.Assert(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		b.asserted[n] = w.incOf(n) // or the selection waits for the very assert it comes in
+		b.setFault(func(op string, after bool) error {
+			if op == "reassert" && after {
+				if err := b.choose(s, ptr("c2")); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		})
+		if err := b.Assert(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		if w.fence(alice) < s.Epoch() || w.selected(alice) != "c2" {
+			t.Errorf("fence %d of %d, remembered chat %q; want c2", w.fence(alice), s.Epoch(), w.selected(alice))
+		}
+		b.whole(t)
+	})
+}
+
+// An assert that hangs keeps nobody else beyond his own time: not a sweep, and
+// so not the end of Run.
+func TestRunEndsDuringAssert(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newWorld().pod(t, "a@1")
+		if err := a.Assert(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		inc, free := a.asserted[0], make(chan struct{})
+		a.setFault(func(op string, after bool) error {
+			if op == "joinall" && !after {
+				<-free // Redis is away
+			}
+			return nil
+		})
+		worker := make(chan error, 1)
+		go func() { worker <- a.m.Reassert(context.Background(), 0, inc) }()
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- a.m.Run(ctx) }()
+		a.m.SweepAll()
+		synctest.Wait() // a sweep wants its turn
+		cancel()
+		time.Sleep(time.Second)
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("run: %v", err)
+			}
+		default:
+			t.Error("Run has not ended a second after its context")
+		}
+		if err := a.m.Reassert(ctx, 0, inc); err == nil {
+			t.Error("an ended context got its turn")
+		}
+		close(free)
+		if err := <-worker; err != nil {
+			t.Errorf("the assert that had hung: %v", err)
+		}
+		if err := a.Assert(t.Context(), 0); err != nil {
+			t.Errorf("the next one: %v", err)
+		}
 	})
 }
 

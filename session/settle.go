@@ -18,7 +18,9 @@ func (m *Manager[C]) settle(ctx context.Context, l *login[C], fence bool) error 
 			return err
 		}
 		began := m.o.Now()
-		got, err := m.o.Locks.Open(ctx, n, inc, h, fence)
+		call, end := m.call(ctx, &try)
+		got, err := m.o.Locks.Open(call, n, inc, h, fence)
+		end()
 		if gone := m.closed(l); gone != nil {
 			return gone
 		}
@@ -26,7 +28,7 @@ func (m *Manager[C]) settle(ctx context.Context, l *login[C], fence bool) error 
 		case err != nil:
 			err = m.failed(ctx, &try, err)
 		case got.Verdict == Stale:
-			err = m.assert(ctx, n)
+			try, err = attempt{}, m.assert(ctx, n)
 		case got.Verdict == OK:
 			m.verify(s, began)
 			return nil
@@ -52,12 +54,16 @@ func (m *Manager[C]) reclaim(ctx context.Context, n int, h Held, try *attempt) (
 	if err != nil {
 		return nil, err
 	}
-	answers, stale, err := m.o.Renewer.Reassert(ctx, n, inc, m.parts[n].lastSeen(), []Held{h})
+	call, end := m.call(ctx, try)
+	defer end()
+	answers, stale, err := m.o.Renewer.Reassert(call, n, inc, m.parts[n].lastSeen(), []Held{h})
 	switch {
 	case err != nil || !stale && len(answers) != 1:
 		return nil, m.failed(ctx, try, errors.Join(err, ErrStale))
 	case stale:
 		return nil, m.assert(ctx, n)
+	case answers[0].Unconfirmed:
+		return nil, &Refusal{Reason: ReasonLost}
 	case answers[0].Verdict == Lost:
 		return nil, &Refusal{Reason: ReasonConflict, Details: "outranked by a later login"}
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 )
@@ -47,6 +48,34 @@ func TestOpenLost(t *testing.T) {
 	}, ReasonConflict, false)
 	f("higher tombstone", func(w *world, _ *record) { w.locks[alice] = &record{Lock: Lock{Epoch: 500}, tomb: true} }, ReasonConflict, false)
 	f("absent, but fenced", func(w *world, _ *record) { delete(w.locks, alice); w.fences[alice] = 500 }, ReasonConflict, false)
+}
+
+// A lock that nobody outranks but nobody can confirm either is no conflict.
+func TestOpenUnconfirmed(t *testing.T) {
+	w := newWorld()
+	a := w.pod(t, "a@1")
+	a.m.o.Renewer = unsureRenewer{a}
+	a.setFault(func(op string, after bool) error {
+		if op == "open" && !after {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			delete(w.locks, alice)
+		}
+		return nil
+	})
+	_, err := a.login(alice, Login{})
+	wantReason(t, err, ReasonLost)
+	a.nothing(t)
+}
+
+type unsureRenewer struct{ *pod }
+
+func (unsureRenewer) Reassert(_ context.Context, _ int, _ string, _ uint64, held []Held) ([]Reasserted, bool, error) {
+	as := make([]Reasserted, len(held))
+	for i := range as {
+		as[i] = Reasserted{Verdict: Lost, Unconfirmed: true}
+	}
+	return as, false, nil
 }
 
 // What follows a LOST may itself meet lost replies and lost keys.

@@ -21,8 +21,12 @@ type shard[C Socket] struct {
 	agents map[agentKey]*agent[C]
 	chats  map[chatKey[C]][]*Session[C] // only chats that somebody selected
 	logins map[Key]*login[C]            // the one under way per key
-	live   int                          // sessions Live or Replay
-	_      [64]byte
+	// Selections on their way to Redis, and how many want each chat; nil when
+	// there are none.
+	pending map[*Session[C]]*selection[C]
+	joining map[chatKey[C]]int
+	live    int // sessions Live or Replay
+	_       [64]byte
 }
 
 // intern gives s the agent that all sessions of it share, counting s.
@@ -57,7 +61,8 @@ func (sh *shard[C]) find(key Key) *Session[C] {
 }
 
 // insert puts s into the index with chat selected. Its edges are those of the
-// agent and the chat: wanted while the lists are not empty.
+// agent and the chat: wanted while the lists are not empty, or while a selection
+// of the chat is on its way.
 func (sh *shard[C]) insert(s *Session[C], chat string) {
 	s.agent.add(s)
 	s.state = Joining
@@ -70,7 +75,7 @@ func (sh *shard[C]) remove(s *Session[C], edges []Want) []Want {
 	if !s.agent.remove(s) {
 		return edges
 	}
-	edges = sh.delist(s, edges)
+	edges = sh.unpend(s, sh.delist(s, edges))
 	if len(s.agent.members) == 0 && s.agent.company != AdminCompany {
 		edges = append(edges, Want{Company: s.agent.company, Agent: s.agent.id})
 	}
@@ -105,7 +110,9 @@ func (sh *shard[C]) delist(s *Session[C], edges []Want) []Want {
 	list, empty := cut(sh.chats[k], int(i), func(m *Session[C]) { m.chatSlot = i })
 	if empty {
 		delete(sh.chats, k)
-		edges = append(edges, Want{Company: s.agent.company, Agent: s.agent.id, Chat: s.chat})
+		if sh.joining[k] == 0 {
+			edges = append(edges, Want{Company: s.agent.company, Agent: s.agent.id, Chat: s.chat})
+		}
 	} else {
 		sh.chats[k] = list
 	}
@@ -122,5 +129,6 @@ func (sh *shard[C]) wants(w Want) bool {
 	if w.Chat == "" {
 		return len(a.members) > 0
 	}
-	return len(sh.chats[chatKey[C]{a, w.Chat}]) > 0
+	k := chatKey[C]{a, w.Chat}
+	return len(sh.chats[k]) > 0 || sh.joining[k] > 0
 }

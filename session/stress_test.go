@@ -18,9 +18,12 @@ func storm(t *testing.T, pods []*pod, rounds int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for _, p := range pods {
-		p.setFault(func(string, bool) error {
+		p.setFault(func(op string, _ bool) error {
 			if rand.IntN(3) == 0 {
 				runtime.Gosched()
+			}
+			if op == "join" && rand.IntN(8) == 0 {
+				return errLost // a selection whose outcome is unknown, made or not
 			}
 			return nil
 		})

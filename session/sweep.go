@@ -151,6 +151,7 @@ func (m *Manager[C]) stop() {
 	m.mu.Unlock()
 	for _, waiting := range urgent {
 		for _, p := range waiting {
+			m.drop(p)
 			p.done(ErrClosed)
 		}
 	}

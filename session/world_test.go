@@ -210,8 +210,12 @@ func (p *pod) Open(_ context.Context, n int, inc string, h Held, fence bool) (o 
 		}
 		cur.Settled, cur.prev = true, nil
 		w.join(n, p.owner, h.wants()...)
-		if h.Chat != "" {
+		switch {
+		case h.KeepChat:
+		case h.Chat != "":
 			w.sel[h.Key] = h.Chat
+		default:
+			delete(w.sel, h.Key)
 		}
 	})
 	return o, err
