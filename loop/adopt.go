@@ -196,7 +196,8 @@ func (e *Engine) attach(c *Conn, tcp *net.TCPConn) error {
 	s.mu.Unlock()
 	// nbio reads under this lock: what was set before is seen there.
 	nb.Lock()
-	nb.Unlock() //nolint:staticcheck // an empty critical section is the point
+	//lint:ignore SA2001 the empty critical section is the point
+	nb.Unlock() //nolint:staticcheck // as above, for golangci-lint
 	if _, err := e.nb.AddConn(nb); err != nil {
 		return errors.Join(err, nb.Close())
 	}

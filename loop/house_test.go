@@ -291,11 +291,15 @@ func (h *house) upgraded(t testing.TB, nc net.Conn, behind []byte) *rawPeer {
 
 func (p *rawPeer) frame(t testing.TB) (ws.OpCode, string) {
 	t.Helper()
-	f, err := ws.ReadFrame(p.br)
+	h, err := ws.ReadHeader(p.br)
 	if err != nil {
+		t.Fatalf("read header: %v", err)
+	}
+	payload := make([]byte, h.Length)
+	if _, err := io.ReadFull(p.br, payload); err != nil {
 		t.Fatalf("read frame: %v", err)
 	}
-	return f.Header.OpCode, string(f.Payload)
+	return h.OpCode, string(payload)
 }
 
 func (p *rawPeer) want(t testing.TB, op ws.OpCode, payload string) {

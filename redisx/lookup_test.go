@@ -93,8 +93,11 @@ func testLookupStrange(t *testing.T, e *env) {
 	owner := session.Owner("pod 1%|{x}:\n@boot")
 	h := hold(t, e.pod(t, owner))
 	for _, w := range []session.Want{
-		{Company: "a:b", Agent: "c"}, {Company: "a", Agent: "b:c"}, {Company: "{p9}", Agent: "}"},
-		{Company: "a", Agent: "b", Chat: "chats"}, {Company: "ü", Agent: "日本", Chat: " x\ty %20"},
+		{Company: "a:b", Agent: "c"},
+		{Company: "a", Agent: "b:c"},
+		{Company: "{p9}", Agent: "}"},
+		{Company: "a", Agent: "b", Chat: "chats"},
+		{Company: "ü", Agent: "日本", Chat: " x\ty %20"},
 	} {
 		wantOwners(t, h.c, part, w)
 		h.join(&w, session.Held{})

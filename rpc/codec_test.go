@@ -70,16 +70,6 @@ func generatedOf(batches ...*session.Batch) *forwardpb.Frame {
 	return &forwardpb.Frame{Frame: &forwardpb.Frame_Batch{Batch: pb}}
 }
 
-func bytesOf(t testing.TB, v any) []byte {
-	t.Helper()
-	data, err := newCodec().Marshal(v)
-	if err != nil {
-		t.Fatalf("marshal: %v", err)
-	}
-	defer data.Free()
-	return data.Materialize()
-}
-
 func sameBatch(a, b *session.Batch) bool {
 	if a.N != b.N || a.From != b.From || a.Upto != b.Upto || a.Inc != b.Inc || len(a.Events) != len(b.Events) || len(a.Fences) != len(b.Fences) {
 		return false

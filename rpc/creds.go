@@ -109,7 +109,7 @@ func (m mutual) config() (*tls.Config, error) {
 
 // Info describes the protocol.
 func (m mutual) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3", ServerName: m.c.ServerName}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 // Clone gives itself: there is nothing that changes.

@@ -36,7 +36,7 @@ var arrows = map[string][]string{
 	"natsx/embedded":  nil,
 	"server":          {"loop", "session", "redisx", "natsx", "rpc"},
 	"bench":           {"session", "loop"},
-	"cmd/daisi-ws":    {"server", "redisx/embedded", "natsx/embedded", "session", "loop"},
+	"cmd/daisi-ws":    {"server", "redisx/embedded", "natsx/embedded", "session"},
 	"cmd/daisi-bench": {"bench"},
 
 	"loop/looptest":      {"loop"},

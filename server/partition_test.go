@@ -87,6 +87,7 @@ func (w *fakeWorld) Release(int, session.Key, uint64) {}
 func (w *fakeWorld) Reassert(context.Context, int, string, uint64, []session.Held) ([]session.Reasserted, bool, error) {
 	return nil, false, nil
 }
+
 func (w *fakeWorld) JoinAll(context.Context, int, string, []session.Want) (bool, error) {
 	return false, nil
 }

@@ -43,7 +43,7 @@ type lateCache struct{ g *Gateway }
 
 var _ session.TokenCache = lateCache{}
 
-var errNoCore = errors.New("Redis is not known yet")
+var errNoCore = errors.New("no Redis yet: NATS has not said how many partitions there are")
 
 func (l lateCache) TokenGet(ctx context.Context, name string) ([]byte, bool, error) {
 	if c := l.g.core.Load(); c != nil {

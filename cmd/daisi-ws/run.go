@@ -14,7 +14,6 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/daisi/daisi-ws/loop"
 	"github.com/daisi/daisi-ws/server"
 )
 
@@ -97,7 +96,7 @@ func setProcessDefaults(log zerolog.Logger) {
 	zerolog.TimeFieldFormat = time.RFC3339Nano
 	zerolog.DurationFieldUnit = time.Millisecond
 	metrics.ExposeMetadata(true)
-	loop.SetProcessDefaults()
+	server.SetProcessDefaults(log)
 	// Nine tenths of the cgroup's limit, unless GOMEMLIMIT is set: the collector
 	// works harder before the kernel kills. Without a limit nothing changes.
 	limit, err := memlimit.Set(memlimit.WithLogger(slog.New(slog.DiscardHandler)))
