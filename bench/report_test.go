@@ -168,7 +168,7 @@ func TestSampler(t *testing.T) {
 		spin()
 	}
 	u, err := end()
-	if err != nil || u.Server <= 0 || u.Server > 10 || u.Own != u.Server || u.After[0].RSS < 1<<20 || u.After[0].Threads < 2 || u.After[0].FDs < 3 {
+	if err != nil || u.Server <= 0 || u.Server > 10 || math.Abs(u.Own-u.Server) > 0.03 /* read one after the other, in ticks of 10 ms */ || u.After[0].RSS < 1<<20 || u.After[0].Threads < 2 || u.After[0].FDs < 3 {
 		t.Fatalf("%+v, %v", u, err)
 	}
 	if !u.After[1].Gone {

@@ -109,7 +109,8 @@ func (m mutual) config() (*tls.Config, error) {
 
 // Info describes the protocol.
 func (m mutual) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+	//lint:ignore SA1019 gRPC takes the authority, and so the name to verify, from here
+	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: m.c.ServerName}
 }
 
 // Clone gives itself: there is nothing that changes.
