@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { before, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import WebSocket from 'ws'
 import { certificate, loginURL, metric, payloadOf, publisher, sha256, startNATS, startPod, startRedis, until } from './lib.mjs'
 
@@ -88,9 +89,10 @@ function assertFindsPlanted(frames, want) {
 }
 
 // agentReadBy finds an agent whose partition reader reads and other does not,
-// by looking at who dispatches an event of it.
+// by looking at who dispatches an event of it. For a second after a pod came
+// its partitions are read by both.
 async function agentReadBy(reader, other, store) {
-  for (let i = 0; i < 40; i++) {
+  for (let i = 0; i < 200; i++) {
     const agent = `agent${i}`
     const [r, o] = [await metric(reader, 'dws_events_dispatched_total'), await metric(other, 'dws_events_dispatched_total')]
     await store.publish(`websocket.acme.${agent}.chats`, '{"probe":1}')
@@ -99,8 +101,9 @@ async function agentReadBy(reader, other, store) {
       return (r2 > r || o2 > o) && { reader: r2 > r, other: o2 > o }
     })
     if (who.reader && !who.other) return agent
+    await setTimeout(50)
   }
-  throw new Error('40 agents, and not one is read by the other pod')
+  throw new Error('200 agents, and not one is read by the other pod alone')
 }
 
 // bodyOf is an object of exactly the size that is i's turn: 10 B, 64 KiB, and
