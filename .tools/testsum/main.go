@@ -29,6 +29,7 @@ func main() {
 	name := flag.String("name", "tests", "name of this pass, one word")
 	file := flag.String("counts", ".ci/out/counts", "file the counts are added to")
 	tap := flag.String("tap", "", "read this TAP file instead of go test -json")
+	verbose := flag.Bool("v", false, "print what tests that passed said, too: figures of proofs")
 	total := flag.Bool("total", false, "add up the counts file; with CI=true a skip is a failure")
 	flag.Parse()
 	var err error
@@ -38,7 +39,7 @@ func main() {
 	case *tap != "":
 		err = readTAP(*name, *file, *tap)
 	default:
-		err = readGo(*name, *file)
+		err = readGo(*name, *file, *verbose)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testsum:", err)
@@ -47,7 +48,7 @@ func main() {
 }
 
 // readGo shows a line a package, and everything a failed test said.
-func readGo(name, file string) error {
+func readGo(name, file string, verbose bool) error {
 	began := time.Now()
 	var all counts
 	said := map[string]string{}     // package and test -> output so far
@@ -74,7 +75,7 @@ func readGo(name, file string) error {
 				finish(e, &c, said[key])
 				all.add(c)
 			}
-			if e.Action == "fail" && e.Test != "" || e.Action == "skip" && e.Test != "" {
+			if e.Test != "" && (e.Action != "pass" || verbose) {
 				fmt.Print(said[key])
 			}
 			delete(said, key)
