@@ -105,7 +105,7 @@ func TestForwardCarriesAllOfABatch(t *testing.T) {
 	_, pod, _ := serve(t, testOptions("b@1", sink))
 	s, _ := forward(t, testOptions("a@1", &testSink{}), pod)
 	connected(t, s, "b@1")
-	b := &session.Batch{N: 2, From: 7, Upto: 1 << 52, Inc: "inc-é", Fences: []session.Fence{{Company: "c", Agent: agentIn(2), User: "ü", Epoch: 1<<63 + 1}}}
+	b := &session.Batch{Stream: "stream-1", N: 2, From: 7, Upto: 1 << 52, Inc: "inc-é", Fences: []session.Fence{{Company: "c", Agent: agentIn(2), User: "ü", Epoch: 1<<63 + 1}}}
 	for i := range uint64(50) {
 		r := session.Route{Company: "c", Agent: agentIn(2), Kind: session.KindMessages, Chat: fmt.Sprintf("62%d@s.whatsapp.net", i)}
 		b.Events = append(b.Events, session.Event{Seq: 8 + i, Stamp: -int64(i), Route: r, Body: fmt.Appendf(nil, `{"i":%d}`, i)})

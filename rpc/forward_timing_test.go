@@ -54,7 +54,7 @@ func BenchmarkForward(b *testing.B) {
 			b.ReportAllocs()
 			pos, sent, cpu := uint64(0), int64(0), cpuTime()
 			for b.Loop() {
-				batch := &session.Batch{N: 1, From: pos, Upto: pos + uint64(events), Inc: tpl.Inc, Events: make([]session.Event, events)}
+				batch := &session.Batch{Stream: "stream-1", N: 1, From: pos, Upto: pos + uint64(events), Inc: tpl.Inc, Events: make([]session.Event, events)}
 				copy(batch.Events, tpl.Events)
 				for i := range batch.Events {
 					batch.Events[i].Seq = pos + uint64(i) + 1

@@ -90,6 +90,9 @@ func (p *peer) offer(b *session.Batch) drop {
 		p.broke() // sequences of another stream would mean something else there
 		return dropStreamChanged
 	}
+	if b.Stream != p.streamID {
+		return dropStreamChanged // read before the change, looked up for long
+	}
 	if content+headRoom > p.svc.opts.MaxMessage {
 		return dropTooBig
 	}

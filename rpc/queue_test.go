@@ -9,7 +9,7 @@ import (
 )
 
 func batchOf(n int, from, upto uint64, size int) *session.Batch {
-	b := &session.Batch{N: n, From: from, Upto: upto, Inc: "i"}
+	b := &session.Batch{Stream: "stream-1", N: n, From: from, Upto: upto, Inc: "i"}
 	if size > 0 {
 		route := session.Route{Company: "c", Agent: agentIn(n), Kind: "chats"}
 		b.Events = []session.Event{{Seq: upto, Route: route, Body: make([]byte, size)}}

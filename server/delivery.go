@@ -10,10 +10,11 @@ import (
 // delivery is the one way events reach sockets: live batches, repairs and
 // replays of a partition all go through it. Owned by one worker.
 type delivery struct {
-	env   *partitionEnv
-	put   func(*loop.Conn) session.Put // bound once, so that a delivery allocates nothing
-	event *session.Event
-	frame *loop.Frame // of event, made for its first receiver
+	env    *partitionEnv
+	put    func(*loop.Conn) session.Put // bound once, so that a delivery allocates nothing
+	event  *session.Event
+	frame  *loop.Frame // of event, made for its first receiver
+	faults faults
 
 	result session.Delivered[*loop.Conn]
 }
@@ -46,7 +47,7 @@ func (d *delivery) putOne(c *loop.Conn) session.Put {
 	if d.frame == nil {
 		d.frame = eventFrame(d.event)
 	}
-	err := c.Queue(d.frame)
+	err := d.faults.queue(c, d.frame)
 	switch {
 	case err == nil:
 		return session.Queued

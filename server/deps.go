@@ -35,7 +35,7 @@ type edgeCore struct {
 	manager    *session.Manager[*loop.Conn]
 	index      *session.Index[*loop.Conn]
 	partitions int
-	stream     func() string // id of our events stream
+	stream     func(n int) string // id of the stream that partition n counts in
 	// last is the leader's last seq of our events stream.
 	last func(ctx context.Context) (uint64, error)
 	// late says why no login can be served now, "" if it can.

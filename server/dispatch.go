@@ -28,7 +28,10 @@ type dispatchEnv struct {
 	tally  *tally
 }
 
-var errStreamMoved = errors.New("the events stream is being replaced")
+var (
+	errStreamMoved = errors.New("the events stream is being replaced")
+	errGate        = errors.New("what was agreed with Redis does not stand any more")
+)
 
 // eventReader brings the events of one partition, in order.
 type eventReader interface {

@@ -31,7 +31,7 @@ func (c *core) Drain(ctx context.Context, pace int) {
 		}
 		share = min(share, len(left))
 		for _, s := range left[:share] {
-			if h, ok := s.Sock().Handler().(*client); ok {
+			if h, ok := s.Sock().Handler().(*client); ok && c.index.State(s) != session.Joining {
 				h.drain()
 			}
 			c.manager.Close(s, session.ReasonDraining, "")
@@ -62,8 +62,8 @@ func (g *Gateway) missed(n int, from, to uint64, why string, replayable bool) {
 		list = c.index.Snapshot(admins, list)
 	}
 	for _, s := range list {
-		if s.Partition() != n && !s.Key().IsAdmin() {
-			continue
+		if s.Partition() != n && !s.Key().IsAdmin() || c.index.State(s) == session.Joining {
+			continue // a login under way gets its ready after all this
 		}
 		if h, ok := s.Sock().Handler().(*client); !ok || !h.gap(from, to, why, replayable) {
 			c.manager.Close(s, session.ReasonGap, why)

@@ -175,7 +175,7 @@ func newHouse(t *testing.T, change func(*Options)) *house {
 		t.Fatal(err)
 	}
 	h.status.Store(&Status{State: StateReady, Dependencies: map[string]string{"redis": "ok", "nats": "ok"}})
-	h.core = &edgeCore{manager: manager, index: manager.Index(), partitions: 4, stream: func() string { return testStream }, last: h.lastSeq, late: func() string { return "" }}
+	h.core = &edgeCore{manager: manager, index: manager.Index(), partitions: 4, stream: func(int) string { return testStream }, last: h.lastSeq, late: func() string { return "" }}
 	h.edge, err = newEdge(o, edgeEnv{
 		owner: "pod-1@boot", engine: engine, users: users, admins: admins,
 		status: func() Status { return *h.status.Load() }, core: h.getCore,

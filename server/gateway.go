@@ -37,6 +37,8 @@ type Gateway struct {
 	core  atomic.Pointer[core]
 	phase atomic.Int32
 	peers net.Listener // until it is served
+
+	changing sync.Mutex // one change of the stream at a time
 }
 
 // Phases of a Gateway.
@@ -146,7 +148,7 @@ func (g *Gateway) edgeCore() *edgeCore {
 	}
 	return &edgeCore{
 		manager: c.manager, index: c.index, partitions: len(c.parts),
-		stream: c.streamID, last: g.lastSeq, late: c.late,
+		stream: func(n int) string { return *c.parts[n].shown.Load() }, last: g.lastSeq, late: c.late,
 	}
 }
 

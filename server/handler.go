@@ -236,7 +236,7 @@ func (c *client) resume(point resumePoint) {
 	}
 	core := c.edge.env.core()
 	c.Set(session.FlagResumes)
-	if gap := missed(point, core.stream(), core.index.Watermark(c.Partition())); gap != nil {
+	if gap := missed(point, core.stream(c.Partition()), core.index.Watermark(c.Partition())); gap != nil {
 		c.queue(gap)
 	}
 }

@@ -75,6 +75,8 @@ type partition struct {
 	asserted atomic.Pointer[string]       // incarnation the gate stands under, nil: closed
 	reset    atomic.Pointer[natsx.Stream] // another stream, not yet started on
 	broken   atomic.Bool                  // a peer's stream broke since a batch continued W
+	whole    atomic.Bool                  // repaired since the last assert; set by the worker
+	shown    atomic.Pointer[string]       // stream, for ready frames
 	doubts   atomic.Uint64                // how often Redis' view became uncertain
 	other    atomic.Int64                 // monotonic ns when another pod's batch continued W last
 
@@ -85,13 +87,14 @@ type partition struct {
 
 	// Owned by the worker.
 	lapses   uint64    // of the beat, when asserted
-	whole    bool      // repaired since the last assert
+	asserts  uint64    // how many succeeded
 	heard    time.Time // when a batch continued W last
 	delivery delivery
 }
 
 func newPartition(n int, stream string, env *partitionEnv) *partition {
 	p := &partition{n: n, env: env, stream: stream, inbox: make(chan parcel, inboxBatches), wake: make(chan struct{}, 1)}
+	p.shown.Store(&stream)
 	p.delivery.init(env)
 	return p
 }
@@ -221,6 +224,7 @@ func (p *partition) restart(to *natsx.Stream) {
 	w := p.env.index.Watermark(p.n)
 	p.env.index.SetWatermark(p.n, to.Last)
 	p.stream = to.ID
+	p.shown.Store(&to.ID) // after the watermark: a ready never pairs a new stream with an old seq
 	p.mu.Unlock()
 	p.env.missed(p.n, w+1, max(w+1, to.Last), reasonReset, false)
 	p.env.tally.resets.Add(1)
@@ -236,7 +240,12 @@ func (p *partition) isCurrent(stream string) bool {
 // locks and routes, have agreed without a lapse since the last assert, and what
 // was looked up before it has been read again.
 func (p *partition) isOpen() bool {
-	if p.asserted.Load() == nil || !p.whole {
+	return p.whole.Load() && p.agrees()
+}
+
+// agrees says whether what was asserted last still stands.
+func (p *partition) agrees() bool {
+	if p.asserted.Load() == nil {
 		return false
 	}
 	age, lapses := p.env.redis.Beat()
@@ -249,9 +258,11 @@ func (p *partition) openGate(ctx context.Context) bool {
 		p.asserted.Store(nil)
 		return false
 	}
-	if err := p.assert(ctx); err != nil {
-		p.env.tally.assertErrors.Add(1)
-		return false
+	if !p.agrees() {
+		if err := p.assert(ctx); err != nil {
+			p.env.tally.assertErrors.Add(1)
+			return false
+		}
 	}
 	return p.repair(ctx, "assert") == nil
 }
@@ -277,7 +288,7 @@ func (p *partition) assert(ctx context.Context) error {
 }
 
 func (p *partition) reassert(ctx context.Context) error {
-	p.whole = false
+	p.whole.Store(false)
 	for {
 		doubts := p.doubts.Load()
 		_, lapses := p.env.redis.Beat()
@@ -298,6 +309,7 @@ func (p *partition) reassert(ctx context.Context) error {
 			p.asserted.Store(nil) // Doubt came between, and must win
 			continue
 		}
+		p.asserts++
 		p.env.tally.asserts.Add(1)
 		return nil
 	}
@@ -321,6 +333,7 @@ func (p *partition) take(ctx context.Context, x parcel) {
 			p.env.tally.drop(dropStale) // looked up under an older incarnation
 			return
 		}
+		p.asserted.Store(nil)
 		p.openGate(ctx)
 		return
 	}
@@ -329,14 +342,14 @@ func (p *partition) take(ctx context.Context, x parcel) {
 		if p.repair(ctx, "hole") != nil || b.Inc != p.Inc() {
 			return
 		}
-		w = p.env.index.Watermark(p.n)
-	}
-	if b.From <= w {
-		p.heard = time.Now()
-		p.broken.Store(false)
-		if x.ack != nil {
-			p.other.Store(monotonic())
+		if w = p.env.index.Watermark(p.n); b.From > w {
+			return // the leader itself does not know of it yet: it is read later
 		}
+	}
+	p.heard = time.Now()
+	p.broken.Store(false)
+	if x.ack != nil {
+		p.other.Store(monotonic())
 	}
 	if b.Upto > w {
 		p.delivery.deliver(p.n, b.Events, b.Fences)

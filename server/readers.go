@@ -36,6 +36,11 @@ type reading struct {
 func (r *readers) Run(ctx context.Context) error {
 	r.reading = map[int]*reading{}
 	defer r.wg.Wait()
+	defer func() { // a panic too must not leave them running
+		for _, d := range r.reading {
+			d.cancel()
+		}
+	}()
 	for {
 		r.settle()
 		if !pause(ctx, settleEvery) {
@@ -51,9 +56,6 @@ func (r *readers) Run(ctx context.Context) error {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
-	}
-	for _, d := range r.reading {
-		d.cancel()
 	}
 	return nil
 }

@@ -25,12 +25,12 @@ func (p *partition) selfServe(ctx context.Context) {
 // been looked up before this pod's routes were there again.
 func (p *partition) repair(ctx context.Context, why string) error {
 	for {
-		inc := p.Inc()
+		asserted := p.asserts
 		if err := p.repairOnce(ctx, why); err != nil {
 			return err
 		}
-		if p.Inc() == inc {
-			p.whole = true
+		if p.asserts == asserted {
+			p.whole.Store(true)
 			return nil
 		}
 	}
@@ -51,8 +51,8 @@ func (p *partition) repairOnce(ctx context.Context, why string) error {
 		return nil // lower: a rewound stream, of which natsx tells and Reset comes
 	}
 	if first > w+1 {
+		p.delivery.advance(p.n, first-1, nil) // first: who logs in between is owed nothing of it
 		p.env.missed(p.n, w+1, first-1, reasonRetention, false)
-		p.delivery.advance(p.n, first-1, nil)
 		w = first - 1
 	}
 	if last <= w {
@@ -78,6 +78,9 @@ func (p *partition) deliverRead(ctx context.Context, events []session.Event) err
 		}
 		if !p.isCurrent(p.stream) {
 			return errStreamMoved // perhaps these are the new stream's
+		}
+		if !p.agrees() {
+			return errGate // this process stood still for long
 		}
 		if l.Inc == p.Inc() {
 			p.delivery.deliver(p.n, events, l.Fences)

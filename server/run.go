@@ -246,7 +246,7 @@ func (g *Gateway) followLive(ctx context.Context) error {
 // awaitAsserted waits until every partition stands; false: ctx ended first.
 func (g *Gateway) awaitAsserted(ctx context.Context, c *core) bool {
 	for n := 0; n < len(c.parts); {
-		if c.parts[n].Inc() != "" {
+		if c.parts[n].Inc() != "" && c.parts[n].whole.Load() {
 			n++
 		} else if !pause(ctx, firstAssert) {
 			return false

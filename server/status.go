@@ -62,7 +62,7 @@ func worse(state string) string {
 func (c *core) closedGates() int {
 	n := 0
 	for _, p := range c.parts {
-		if p.Inc() == "" {
+		if p.Inc() == "" || !p.whole.Load() {
 			n++
 		}
 	}
@@ -132,7 +132,10 @@ func (g *Gateway) Check(context.Context) []string {
 
 // streamChanged starts every partition over on a stream that is not the one it
 // was: made again, or rewound.
-func (g *Gateway) streamChanged(s natsx.Stream) {
+func (g *Gateway) streamChanged(natsx.Stream) {
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	s := g.nats.Stream() // the newest, whoever tells of which
 	c := g.core.Load()
 	if c == nil {
 		return // Run compares once there is one

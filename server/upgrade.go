@@ -225,7 +225,7 @@ func (e *edge) greeting(core *edgeCore, a *attempt) func(*session.Session[*loop.
 		admin = core.index.Watermark(0)
 	}
 	return func(s *session.Session[*loop.Conn], r session.Ready) {
-		stream := core.stream()
+		stream := core.stream(s.Partition())
 		_ = s.Sock().Queue(loop.NewFrame(ws.OpText, encodeReady(readyInfo{
 			Session: fmt.Sprintf("%s/%d", e.env.owner, s.Conn()), Epoch: r.Epoch, Pod: e.opts.PodID,
 			Stream: stream, Seq: r.Floor, Window: e.opts.Resume.Window, Now: time.Now(),

@@ -1,0 +1,11 @@
+//go:build !faults
+
+package server
+
+import "github.com/daisi/daisi-ws/loop"
+
+// faults are what only the inside can break, to show that checkers see it
+// (faults_on.go). A normal build has none.
+type faults struct{}
+
+func (faults) queue(c *loop.Conn, f *loop.Frame) error { return c.Queue(f) }
