@@ -57,6 +57,7 @@ func TestAdoptAtFileLimit(t *testing.T) {
 	l := listen(t, ListenOptions{})
 	server, _ := tcpPair(t)
 	late := dialTo(t, l)
+	<-e.started // its pollers need descriptors too
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
 		t.Fatal(err)
