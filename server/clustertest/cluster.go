@@ -61,6 +61,7 @@ type Cluster struct {
 	Pods     []*Pod
 	Cert     *Certificate // TLS
 
+	taken     map[string]bool // addresses of pods
 	conn      *nats.Conn
 	publisher *natstest.Publisher
 }
@@ -72,7 +73,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	if o.Pods == 0 {
 		o.Pods = 1
 	}
-	c := &Cluster{t: t, o: o, NATS: natstest.StartProcess(t)}
+	c := &Cluster{t: t, o: o, NATS: natstest.StartProcess(t), taken: map[string]bool{}}
 	c.startRedis()
 	for i, spec := range []string{userHex, adminHex} {
 		ring, err := session.ParseKeyRing([]session.Purpose{session.PurposeUser, session.PurposeAdmin}[i], spec, true)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -62,15 +63,24 @@ func (p *Pod) urls() (redis, nats string) {
 	return p.c.RedisURL, p.c.NATS.URL
 }
 
-// freeAddr is a port that was free a moment ago; pods keep theirs over
-// restarts.
+// freeAddr is a port of this cluster's own, which pods keep over restarts. It is
+// below those that the kernel gives to connections.
 func freeAddr(c *Cluster) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		c.t.Fatal(err)
+	for range 1000 {
+		addr := "127.0.0.1:" + strconv.Itoa(10000+rand.IntN(22000))
+		if c.taken[addr] {
+			continue
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		c.taken[addr] = true
+		return addr
 	}
-	defer l.Close()
-	return l.Addr().String()
+	c.t.Fatal("no free port")
+	return ""
 }
 
 // Start runs the pod, if it does not run.
