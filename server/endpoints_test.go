@@ -337,7 +337,12 @@ func TestMetrics(t *testing.T) {
 	h := newHouse(t, nil)
 	h.login("ag1", "u1", "", nil)
 	h.dial("/ws/acme/ag1", nil, nil)
-	status, _, body := h.do(call{path: "/metrics", internal: true})
+	var status int
+	var body string
+	eventually(t, "the login is counted, after its ready was read", func() bool {
+		status, _, body = h.do(call{path: "/metrics", internal: true})
+		return strings.Contains(body, `dws_login_duration_seconds_count{result="ok"} 1`)
+	})
 	for _, line := range []string{
 		"dws_active_connections 1", "dws_connections_total 1", "dws_auth_success_total 1", `dws_auth_failure_total{reason="api_key"} 1`,
 		`dws_auth_failure_total{reason="token"} 0`, `dws_logins_total{result="ok"} 1`, `dws_logins_total{result="api_key"} 1`,
