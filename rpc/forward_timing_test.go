@@ -16,7 +16,7 @@ var peerPod = session.Pod{Owner: "b@1", Addr: "127.0.0.1:1"}
 
 // benchBatch has events of 300 bytes for several chats of one agent.
 func benchBatch(events int) *session.Batch {
-	b := &session.Batch{N: 1, Upto: uint64(events), Inc: "1795411297285854-8f3a"}
+	b := &session.Batch{Stream: "stream-1", N: 1, Upto: uint64(events), Inc: "1795411297285854-8f3a"}
 	agent := agentIn(1)
 	for i := range events {
 		b.Events = append(b.Events, session.Event{
