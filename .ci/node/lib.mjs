@@ -27,12 +27,21 @@ export const atEnd = (f) => ends.push(f)
 export const tempDir = (name) => fs.mkdtempSync(path.join(scratch, name + '-'))
 
 export async function freePort() {
-  const s = net.createServer()
-  await new Promise((done) => s.listen(0, '127.0.0.1', done))
-  const { port } = s.address()
-  await new Promise((done) => s.close(done))
-  return port
+  for (;;) {
+    const port = 10000 + Math.floor(Math.random() * 22000)
+    if (given.has(port)) continue
+    given.add(port)
+    const s = net.createServer()
+    const free = await new Promise((done) => s.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true)))
+    if (!free) continue
+    await new Promise((done) => s.close(done))
+    return port
+  }
 }
+
+// given are the ports handed out, each once, below those that the kernel gives
+// to connections.
+const given = new Set()
 
 // until polls f, at most for seconds, and returns what it returns once that is
 // true-ish. Errors of f count as "not yet".
