@@ -188,7 +188,7 @@ func TestFanoutServerEnds(t *testing.T) {
 		}
 	}
 	r, err := Fanout(t.Context(), o)
-	if err != nil || r.Exit != ExitError || r.Oracle.Received == 0 || r.Oracle.Told == 0 || len(r.Closes) == 0 {
+	if err != nil || r.Exit != ExitError || r.Oracle.Received == 0 || len(r.Closes) == 0 {
 		t.Fatalf("error %v:\n%s", err, tableOf(r))
 	}
 }

@@ -75,9 +75,21 @@ func TestAPodCutFromNATSKeepsNobodyFromItsPartitions(t *testing.T) {
 	}
 	c.Pods[0].NATS.Mend()
 	c.Eventually(30*time.Second, "the pod is ready again", c.Pods[0].Ready)
-	late := c.Dial(c.Pods[0], user("acme", "ag1", "late"))
+	var late *clustertest.Client
+	c.Eventually(arrival, "the pod has caught up", func() bool { // one that is let in before is given "one" too
+		late = c.Dial(c.Pods[0], user("acme", "ag1", "late"))
+		return readySeq(late) >= uint64(len(clients))
+	})
 	c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), body("two"))
 	wantEvents(t, "on the pod that was cut", late, "two")
+}
+
+// readySeq is where a session's events begin.
+func readySeq(k *clustertest.Client) uint64 {
+	ready, _ := k.Await(0, func(f clustertest.Frame) bool { return f.Type == "ready" })
+	var p struct{ Seq uint64 }
+	_ = json.Unmarshal(ready.Payload, &p)
+	return p.Seq
 }
 
 // Poison as the last of a partition does not hold the watermark.
