@@ -22,7 +22,8 @@ func TestServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
+		// Long, for what is waited for includes a disk; jetstream's own is 5 s.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
