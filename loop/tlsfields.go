@@ -107,8 +107,8 @@ func (f *tlsFields) try() error {
 		for i := 0; i < 8 && err == nil; i++ {
 			_, err = client.Write(said[:len(said)>>i])
 		}
-		sent <- err
 		_, _ = io.Copy(io.Discard, client) // tickets, alerts: until the pipe is closed
+		sent <- err
 	}()
 	err = server.Handshake()
 	alloc := NewAllocator()

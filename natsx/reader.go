@@ -12,8 +12,10 @@ import (
 	"github.com/daisi/daisi-ws/session"
 )
 
-// idleAfter is how long Next waits for an event.
-const idleAfter = 200 * time.Millisecond
+// idleAfter is how long Next waits for an event at most. Readers of a process
+// come back idle at the same instants, so that what they then ask of Redis and
+// tell other pods goes in one batch.
+const idleAfter = time.Second
 
 // Backoff between consumers that could not be made.
 const (
@@ -87,13 +89,13 @@ func (r *Reader) Current() bool {
 }
 
 // Next returns what is there, at least one event and at most 256 or about
-// 1 MiB; the slice is the caller's. It waits at most 200 ms, then returns
+// 1 MiB; the slice is the caller's. It waits at most a second, then returns
 // ErrIdle, also while there is no connection, and so it does at once when all
 // it met was poison (see Pos). A *TrimmedError tells of events that are gone,
 // and reading goes on. ErrStream is for good, and so is ErrNotConnected for a
 // Reader made before Ready.
 func (r *Reader) Next(ctx context.Context) ([]session.Event, error) {
-	r.timer.Reset(idleAfter)
+	r.timer.Reset(idleAfter - time.Since(r.c.born)%idleAfter)
 	for {
 		if err := r.usable(ctx); err != nil {
 			return nil, err

@@ -12,7 +12,7 @@ import (
 // components are the parts that may be restarted, as metric labels.
 var components = [...]string{
 	"nats", "redis", "peers", "rpc", "loop", "sessions", "partition", "dispatch", "readers",
-	"public", "internal", "certificates", "stream",
+	"public", "internal", "certificates", "stream", "memory",
 }
 
 // Backoff between restarts of a component.

@@ -11,7 +11,7 @@ import (
 
 // Times of protocols.md, "Reading N".
 const (
-	incEvery  = time.Second            // an idle reader looks at the incarnation and the stream's end
+	incEvery  = 500 * time.Millisecond // an idle reader looks at the incarnation and the stream's end, not more often
 	lookupTry = 100 * time.Millisecond // between failed look-ups: the batch waits, the stream is the buffer
 )
 
@@ -35,7 +35,7 @@ var (
 
 // eventReader brings the events of one partition, in order.
 type eventReader interface {
-	Next(ctx context.Context) ([]session.Event, error) // natsx.ErrIdle after 200 ms of nothing
+	Next(ctx context.Context) ([]session.Event, error) // natsx.ErrIdle after a second of nothing, or before
 	Pos() uint64                                       // all up to it was returned, or was poison
 	Current() bool                                     // what is above Pos is on its way
 	Close()

@@ -15,12 +15,12 @@ import (
 
 // Times of protocols.md, "Taking at pod B".
 const (
-	sweepFresh   = 200 * time.Second      // a lock sweep older than this closes the gate
-	silence      = 2 * time.Second        // without progress a partition serves itself
-	selfService  = 300 * time.Millisecond // between two repairs while it does
-	assertPause  = 100 * time.Millisecond // between failed asserts
-	inboxBatches = 512                    // batches that wait for one partition
-	inboxBytes   = 8 << 20                // and the bytes of their events
+	sweepFresh   = 200 * time.Second       // a lock sweep older than this closes the gate
+	silence      = 2500 * time.Millisecond // without progress a partition serves itself
+	selfService  = 300 * time.Millisecond  // between two repairs while it does
+	assertPause  = 100 * time.Millisecond  // between failed asserts
+	inboxBatches = 512                     // batches that wait for one partition
+	inboxBytes   = 8 << 20                 // and the bytes of their events
 )
 
 // Why events were missed, as gap frames say it.
@@ -196,7 +196,9 @@ func (p *partition) Run(ctx context.Context) error {
 		case <-timer.C:
 			p.attend(ctx)
 			p.selfServe(ctx)
-			timer.Reset(selfService)
+			// All partitions look up at the same instants: one wake-up of an idle
+			// process, not one for each of them.
+			timer.Reset(selfService - time.Duration(monotonic())%selfService)
 		}
 	}
 }

@@ -41,6 +41,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var running stack
 	defer running.stop()
 	running.push(g.start("internal", g.edge.runInternal))
+	running.push(g.start("memory", keepMemoryLow))
 	g.nats.OnStream(g.streamChanged)
 	running.push(g.start("nats", g.nats.Run))
 	public := g.start("public", g.edge.runPublic)
