@@ -53,6 +53,8 @@ const (
 	flagFailed                      // the peer broke the protocol
 	flagListed                      // on shard.closing
 	flagKilled                      // to be closed as soon as it is open
+	flagPartly                      // a message has begun and not ended
+	flagDeflate                     // permessage-deflate was negotiated
 	flagDead                        // the socket is gone, or never will be
 )
 

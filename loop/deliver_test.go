@@ -256,7 +256,7 @@ func TestDeliverWhileBusy(t *testing.T) {
 		t.Error("the worker is to look at a socket that it has in its hands")
 	}
 	it := &w.works[0]
-	_, it.bytes, it.events = w.join(it.q)
+	_, it.bytes, it.events = w.join(c, it.q)
 	w.settle(s, it)
 	if w.pending.Load() != s.bit || len(s.ready) != 1 {
 		t.Errorf("pending %b, %d ready", w.pending.Load(), len(s.ready))

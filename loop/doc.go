@@ -7,7 +7,7 @@
 //
 //	poller   (nbio, Options.Pollers)    reads; calls Handler.Message
 //	worker   (Options.Flushers)         the only writer of the sockets of its shards
-//	sweeper  (one)                      pings, dead sockets, close deadlines, Handler.Tick
+//	sweeper  (one)                      pings, dead sockets, deadlines, Handler.Tick
 //	closer   (nbio, while sockets end)  calls Handler.Closed
 //	caller   of Adopt or Dial           writes the first bytes, feeds early ones, then leaves
 //

@@ -24,7 +24,11 @@ type Options struct {
 
 	PingInterval time.Duration // 30 s, in whole seconds; negative: no pings
 	PongTimeout  time.Duration // a socket without any byte for so long is dead: 90 s, in whole seconds
-	CloseTimeout time.Duration // for flushing, and again for the peer's close frame: 2 s
+	// MessageTimeout is for a message, or a TLS record, from its first byte to its
+	// last: 15 s, in whole seconds. Any byte counts as life, so without it one that
+	// trickles in could hold a socket and its buffers for ever.
+	MessageTimeout time.Duration
+	CloseTimeout   time.Duration // for flushing, and again for the peer's close frame: 2 s
 
 	Client bool     // the client's role: frames are masked, Dial works, Adopt takes client sockets
 	Kinds  []string // metric labels of Frame kinds: one, "event"
@@ -55,6 +59,7 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.MaxMessage, 32<<10)
 	defTime(&o.PingInterval, 30*time.Second)
 	defTime(&o.PongTimeout, 90*time.Second)
+	defTime(&o.MessageTimeout, 15*time.Second)
 	defTime(&o.CloseTimeout, 2*time.Second)
 	if len(o.Kinds) == 0 {
 		o.Kinds = []string{"event"}
@@ -73,6 +78,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("set options: max message %d: 1 B to 1 GiB", o.MaxMessage)
 	case o.PingInterval > 0 && o.PingInterval < time.Second, o.PongTimeout < max(o.PingInterval, time.Second), o.PongTimeout > maxPong:
 		return o, fmt.Errorf("set options: ping interval %v at least 1 s, pong timeout %v at least that, at most %v", o.PingInterval, o.PongTimeout, maxPong)
+	case o.MessageTimeout < time.Second || o.MessageTimeout > maxPong:
+		return o, fmt.Errorf("set options: message timeout %v: at least 1 s, at most %v", o.MessageTimeout, maxPong)
 	case o.CloseTimeout < 0:
 		return o, fmt.Errorf("set options: close timeout %v: not negative", o.CloseTimeout)
 	case len(o.Kinds) > 255:
@@ -87,6 +94,8 @@ type Engine struct {
 	opts    Options
 	alloc   *Allocator
 	parser  *parser
+	zparser *parser // of sockets with permessage-deflate
+	press   press
 	shards  []*shard
 	workers []*worker
 	pollers []pollerStats
@@ -122,6 +131,7 @@ func New(o Options) (*Engine, error) {
 		addrs:   findAddrFields(),
 	}
 	e.parser = &parser{client: o.Client, max: o.MaxMessage, alloc: e.alloc}
+	e.zparser = &parser{client: o.Client, deflate: true, max: o.MaxMessage, alloc: e.alloc}
 	e.plain.New = func() any { return new([plainSize]byte) }
 	e.epoch = uint32(e.base.Unix())
 	e.now.Store(e.epoch)

@@ -86,14 +86,24 @@ func (e *Engine) panicked(where string, p any) {
 
 // read parses plaintext.
 func (c *Conn) read(data []byte) {
-	r, err := c.engine().parser.feed(c.rd, data, c)
+	r, err := c.parser().feed(c.rd, data, c)
 	c.rd = r
 	if err == nil {
-		return
+		if err = c.progress(); err != nil {
+			c.parser().drop(r)
+			c.rd = nil
+		}
 	}
 	if wrong := (*ProtocolError)(nil); errors.As(err, &wrong) {
 		c.fail(wrong.Code, wrong.What, wrong)
 	}
+}
+
+func (c *Conn) parser() *parser {
+	if c.is(flagDeflate) {
+		return c.engine().zparser
+	}
+	return c.engine().parser
 }
 
 var _ frameSink = (*Conn)(nil)
@@ -181,5 +191,9 @@ func (c *Conn) readTLS(records []byte) {
 	})
 	if err != nil { // io.EOF after close_notify
 		c.kill(End{Code: codeAbnormal, Err: err})
+		return
+	}
+	if err := c.recordProgress(); err != nil {
+		c.fail(errSlowMessage.Code, errSlowMessage.What, err)
 	}
 }

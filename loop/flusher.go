@@ -156,7 +156,7 @@ func (w *worker) write(it *work) {
 		return
 	}
 	for !it.q.empty() {
-		buf, frames, events := w.join(it.q)
+		buf, frames, events := w.join(it.c, it.q)
 		it.bytes += frames
 		it.events += events
 		if w.send(it.c, buf) != nil || it.c.backlog.Load() > 0 {
@@ -182,32 +182,36 @@ func (c *Conn) write(b []byte) error {
 }
 
 // join takes frames from q up to joinLimit, at least one. One alone is not
-// copied. It returns their bytes and event copies.
-func (w *worker) join(q *queue) (buf []byte, size, events int) {
+// copied. It returns what goes to c, their bytes as they are booked, which is
+// before compression, and event copies.
+func (w *worker) join(c *Conn, q *queue) (buf []byte, size, events int) {
 	now := time.Now().UnixNano()
 	f := q.peek()
 	q.pop()
 	w.tally.frame(f, now)
 	events = int(f.events)
-	if q.empty() || len(f.bytes)+len(q.peek().bytes) > joinLimit {
-		w.tally.write(1, len(f.bytes))
-		return f.bytes, len(f.bytes), events
+	size = len(f.bytes)
+	if q.empty() || size+len(q.peek().bytes) > joinLimit {
+		buf = f.on(c)
+		w.tally.write(1, len(buf))
+		return buf, size, events
 	}
-	buf = append(w.buf[:0], f.bytes...)
+	buf = append(w.buf[:0], f.on(c)...)
 	n := 1
 	for !q.empty() {
 		f = q.peek()
-		if len(buf)+len(f.bytes) > joinLimit {
+		if size+len(f.bytes) > joinLimit {
 			break
 		}
 		q.pop()
 		w.tally.frame(f, now)
 		events += int(f.events)
-		buf = append(buf, f.bytes...)
+		buf = append(buf, f.on(c)...)
+		size += len(f.bytes)
 		n++
 	}
 	w.tally.write(n, len(buf))
-	return buf, len(buf), events
+	return buf, size, events
 }
 
 // settle books what was written and gives the socket out of the worker's hands;

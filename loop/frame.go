@@ -3,6 +3,7 @@ package loop
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"sync/atomic"
 
 	"github.com/gobwas/ws"
 )
@@ -21,7 +22,8 @@ const (
 // is immutable and shared by every Conn it is queued on; nobody ends it.
 type Frame struct {
 	bytes  []byte
-	stamp  int64 // unix ns of publishing, 0: not measured
+	small  atomic.Pointer[[]byte] // compressed, once a socket wanted it; bytes where that does not pay
+	stamp  int64                  // unix ns of publishing, 0: not measured
 	lane   Lane
 	kind   uint8
 	events uint8 // event copies that one queueing of it makes: 0 or 1

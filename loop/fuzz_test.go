@@ -2,8 +2,11 @@ package loop
 
 import (
 	"bytes"
+	stdflate "compress/flate"
 	"encoding/binary"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -55,6 +58,30 @@ func FuzzReader(f *testing.F) {
 			if third[i] != whole[i] {
 				t.Fatalf("round trip: %v became %v", whole[i], third[i])
 			}
+		}
+	})
+}
+
+// FuzzInflate feeds compressed messages: no more than the limit comes out, and
+// what comes out is what another implementation makes of it.
+func FuzzInflate(f *testing.F) {
+	f.Add([]byte(small7692))
+	f.Add([]byte("\xf3\x48\xcd\xc9\xc9\x07\x00\x00"))
+	f.Add([]byte(squeezed(f, string(make([]byte, 1<<20)))))
+	f.Add([]byte("\x00"))
+	i := newInflater()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		const limit = 4096
+		got, err := i.inflate(data, limit)
+		if len(got) > limit {
+			t.Fatalf("%d bytes", len(got))
+		}
+		want, wrong := io.ReadAll(io.LimitReader(stdflate.NewReader(strings.NewReader(string(data)+lastBlock)), limit+1))
+		if err == nil && (wrong != nil || !bytes.Equal(got, want)) {
+			t.Fatalf("%q gave %q, want %q, %v", data, got, want, wrong)
+		}
+		if errors.Is(err, errTooBig) && len(want) <= limit {
+			t.Fatalf("%q is too big, with %d bytes", data, len(want))
 		}
 	})
 }

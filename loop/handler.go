@@ -41,14 +41,15 @@ var (
 	ErrSlow = errors.New("send budget used up")
 	// ErrClosed says that the Conn or the Engine is closing or closed.
 	ErrClosed = errors.New("connection closed")
-	// ErrTimeout says that nothing was heard for PongTimeout, or that a close
-	// handshake took longer than CloseTimeout.
+	// ErrTimeout says that nothing was heard for PongTimeout, or in the middle of
+	// a message for MessageTimeout, or that a close handshake took longer than
+	// CloseTimeout.
 	ErrTimeout = errors.New("connection timed out")
 )
 
 // ProtocolError is what a peer did against RFC 6455.
 type ProtocolError struct {
-	Code uint16 // close code that it earns: 1002, 1007 or 1009
+	Code uint16 // close code that it earns: 1002, 1007, 1008 or 1009
 	What string // for people and for the close frame
 }
 
@@ -70,6 +71,8 @@ var (
 	errCloseBody    = &ProtocolError{1002, "bad close frame"}
 	errCloseText    = &ProtocolError{1007, "close reason is not UTF-8"}
 	errText         = &ProtocolError{1007, "text is not UTF-8"}
+	errDeflate      = &ProtocolError{1007, "bad compressed data"}
+	errSlowMessage  = &ProtocolError{1008, "message took too long"}
 	errTooBig       = &ProtocolError{1009, "message too big"}
 )
 

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
@@ -15,8 +16,9 @@ type ListenOptions struct {
 	KeepAlive time.Duration
 	// Deadline from accept to adoption, whatever happens between; 0: none.
 	Deadline time.Duration
-	// MaxPending is how many connections may be neither adopted nor closed:
-	// beyond it Accept pauses. 0: 8192.
+	// MaxPending is how many connections may be neither adopted nor closed.
+	// Beyond it each newcomer takes the place of the oldest that has not sent its
+	// request within a second; when there is none such, Accept pauses. 0: 8192.
 	MaxPending int
 	// Admit is asked at accept, before a byte is read; false closes. nil: all.
 	Admit func(net.Addr) bool
@@ -39,11 +41,20 @@ type Listener struct {
 	accepted atomic.Uint64
 	refused  atomic.Uint64
 	failed   atomic.Uint64
+	evicted  atomic.Uint64
 
 	mu sync.Mutex
 	// mu guards the following.
-	pending map[*prelude]struct{}
+	oldest, newest *prelude // list of the pending
+	pending        int
 }
+
+// Of a full listener: how long a connection is left alone before a newcomer may
+// take its place, and how often that is tried.
+const (
+	evictAfter = time.Second
+	evictEvery = 50 * time.Millisecond
+)
 
 var _ net.Listener = (*Listener)(nil)
 
@@ -65,11 +76,10 @@ func Listen(addr string, o ListenOptions) (*Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	return &Listener{
-		tcp:     ln.(*net.TCPListener),
-		opts:    o,
-		slots:   make(chan struct{}, o.MaxPending),
-		closed:  make(chan struct{}),
-		pending: make(map[*prelude]struct{}),
+		tcp:    ln.(*net.TCPListener),
+		opts:   o,
+		slots:  make(chan struct{}, o.MaxPending),
+		closed: make(chan struct{}),
 	}, nil
 }
 
@@ -77,9 +87,7 @@ func Listen(addr string, o ListenOptions) (*Listener, error) {
 // Errors about descriptors are temporary ones: net/http backs off.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
-		select {
-		case l.slots <- struct{}{}:
-		case <-l.closed:
+		if !l.slot() {
 			return nil, net.ErrClosed
 		}
 		tcp, err := l.tcp.AcceptTCP()
@@ -104,18 +112,82 @@ func (l *Listener) Accept() (net.Conn, error) {
 			deadline = time.Now().Add(l.opts.Deadline)
 		}
 		w := newWire(tcp, deadline, l)
-		l.mu.Lock()
-		l.pending[w.pre] = struct{}{}
-		l.mu.Unlock()
+		l.add(w.pre)
 		return w, nil
 	}
 }
 
+// slot waits for room; false: the listener was closed. Where those that trickle
+// their requests hold all of it, the oldest of them goes: else a few thousand
+// such connections would keep everybody out until their deadlines.
+func (l *Listener) slot() bool {
+	select {
+	case l.slots <- struct{}{}:
+		return true
+	case <-l.closed:
+		return false
+	default:
+	}
+	tick := time.NewTicker(evictEvery)
+	defer tick.Stop()
+	for {
+		l.evict()
+		select {
+		case l.slots <- struct{}{}:
+			return true
+		case <-l.closed:
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
+// evict closes the oldest that has had its time and asked for nothing.
+func (l *Listener) evict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := l.oldest; p != nil && time.Since(p.since) >= evictAfter; p = p.newer {
+		if p.asked.CompareAndSwap(false, true) {
+			_ = p.tcp.Close() // its reader gets the error, and closes the Wire
+			l.evicted.Add(1)
+			return
+		}
+	}
+}
+
+func (l *Listener) add(p *prelude) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.older = l.newest
+	if l.newest != nil {
+		l.newest.newer = p
+	} else {
+		l.oldest = p
+	}
+	l.newest = p
+	l.pending++
+}
+
+func (l *Listener) remove(p *prelude) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.older != nil {
+		p.older.newer = p.newer
+	} else {
+		l.oldest = p.newer
+	}
+	if p.newer != nil {
+		p.newer.older = p.older
+	} else {
+		l.newest = p.older
+	}
+	p.older, p.newer = nil, nil
+	l.pending--
+}
+
 // release forgets a connection that was closed or adopted.
 func (l *Listener) release(p *prelude, adopted bool) {
-	l.mu.Lock()
-	delete(l.pending, p)
-	l.mu.Unlock()
+	l.remove(p)
 	<-l.slots
 	if l.opts.Released != nil {
 		l.opts.Released(p.addr, adopted)
@@ -135,12 +207,27 @@ func (l *Listener) Addr() net.Addr { return l.tcp.Addr() }
 func (l *Listener) Pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.pending)
+	return l.pending
 }
 
 // Counts are connections accepted, refused by Admit, and failed accepts.
 func (l *Listener) Counts() (accepted, refused, failed uint64) {
 	return l.accepted.Load(), l.refused.Load(), l.failed.Load()
+}
+
+// Evicted is how many connections gave their place to a newcomer.
+func (l *Listener) Evicted() uint64 { return l.evicted.Load() }
+
+// Asked says that the request of nc, an accepted Wire or a *tls.Conn over one,
+// is being answered, so that no newcomer takes its place. Connections of other
+// kinds are left alone.
+func Asked(nc net.Conn) {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	if w, ok := nc.(*Wire); ok && w.pre != nil {
+		w.pre.asked.Store(true)
+	}
 }
 
 // CloseSilent closes the pending connections that never sent a byte, and
@@ -149,7 +236,7 @@ func (l *Listener) CloseSilent() int {
 	n := 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for p := range l.pending {
+	for p := l.oldest; p != nil; p = p.newer {
 		if !p.heard.Load() {
 			_ = p.tcp.Close() // its reader gets the error, and closes the Wire
 			n++

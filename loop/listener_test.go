@@ -111,6 +111,45 @@ func TestListenerPending(t *testing.T) {
 	_ = c.Close()
 }
 
+// TestListenerEvicts wants a full listener to take newcomers in place of the
+// oldest that never asked for anything, and of nobody who did.
+func TestListenerEvicts(t *testing.T) {
+	l := listen(t, ListenOptions{MaxPending: 3})
+	var far []net.Conn
+	for range 3 {
+		far = append(far, dialTo(t, l))
+	}
+	near := map[string]net.Conn{}
+	for range far {
+		c := accept(t, l)
+		near[c.RemoteAddr().String()] = c
+		go func() { // as net/http does
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}()
+	}
+	Asked(near[far[0].LocalAddr().String()])
+	began := time.Now()
+	dialTo(t, l)
+	accept(t, l)
+	if took := time.Since(began); took < evictAfter/2 {
+		t.Errorf("a newcomer was let in after %v", took)
+	}
+	for i, gone := range []bool{false, true, false} {
+		_ = far[i].SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if gone {
+			_ = far[i].SetReadDeadline(time.Now().Add(10 * time.Second))
+		}
+		_, err := far[i].Read(make([]byte, 1))
+		if stays := errors.Is(err, os.ErrDeadlineExceeded); stays == gone {
+			t.Errorf("connection %d: %v, want gone %v", i, err, gone)
+		}
+	}
+	if l.Evicted() != 1 || l.Pending() != 3 {
+		t.Errorf("%d evicted, %d pending", l.Evicted(), l.Pending())
+	}
+}
+
 func TestListenerAdmit(t *testing.T) {
 	var asked atomic.Int32
 	l := listen(t, ListenOptions{Admit: func(net.Addr) bool { return asked.Add(1) > 1 }})

@@ -20,6 +20,7 @@ const (
 	nameRTT         = "dws_ping_rtt_seconds"
 	nameBytesSent   = "dws_bytes_sent_total"
 	nameBytesRead   = "dws_bytes_received_total"
+	nameDeflated    = "dws_frames_deflated_total"
 	nameQueued      = "dws_events_queued"
 	namePanics      = `dws_panics_total{component="loop"}`
 )
@@ -200,6 +201,7 @@ func (m *tallies) writeTo(w io.Writer) {
 	metrics.WriteCounterUint64(w, nameReceived, messages)
 	metrics.WriteCounterUint64(w, nameBytesRead, bytes)
 	metrics.WriteCounterUint64(w, nameBytesSent, t.bytes)
+	metrics.WriteCounterUint64(w, nameDeflated, e.press.made.Load())
 	metrics.WriteGaugeUint64(w, nameQueued, queued)
 	writeHistogram(w, nameLatency, latencyBounds[:], t.latency[:], t.seconds)
 	writeHistogram(w, nameFlushFrames, framesBounds[:], t.frames[:], float64(t.joined))

@@ -3,6 +3,7 @@ package loop
 import (
 	"encoding/binary"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 )
@@ -15,15 +16,18 @@ type frameSink interface {
 
 // parser is the static half of reading RFC 6455: one an Engine.
 type parser struct {
-	client bool // frames come from a server: unmasked
-	max    int  // bytes of a message
-	alloc  *Allocator
-	idle   sync.Pool // of *reader
+	client  bool // frames come from a server: unmasked
+	deflate bool // messages may be compressed
+	max     int  // bytes of a message
+	alloc   *Allocator
+	idle    sync.Pool // of *reader
+	zip     sync.Pool // of *inflater
 }
 
 // reader is the other half: what a socket has between two reads. It is nil at a
 // frame's edge with no message under way.
 type reader struct {
+	began uint32 // Engine.now when the poller first left something in it
 	// The frame under way: its header's bytes, then what is left of it.
 	head  [ws.MaxHeaderSize]byte
 	nhead uint8
@@ -32,6 +36,7 @@ type reader struct {
 	left  int // payload bytes not seen yet
 	// The message under way; op 0: none.
 	op   ws.OpCode
+	zip  bool // compressed
 	buf  *[]byte
 	text utf8Stream
 	// The control frame under way.
@@ -43,6 +48,7 @@ type reader struct {
 type header struct {
 	op     ws.OpCode
 	fin    bool
+	zip    bool // RSV1
 	masked bool
 	mask   [4]byte
 	length int
@@ -77,7 +83,7 @@ func (p *parser) feed(r *reader, data []byte, to frameSink) (*reader, error) {
 			}
 			data = data[n:]
 			if whole := len(data) >= h.length; whole && (h.op.IsControl() || h.fin && h.op != ws.OpContinuation) {
-				on, err := deliver(&h, data[:h.length], to)
+				on, err := p.deliver(&h, data[:h.length], to)
 				if err != nil || !on {
 					p.drop(r)
 					return nil, err
@@ -115,7 +121,7 @@ func (r *reader) message() ws.OpCode {
 func (r *reader) begin(h *header) {
 	r.in, r.frame, r.left, r.nhead = true, *h, h.length, 0
 	if h.op == ws.OpText || h.op == ws.OpBinary {
-		r.op = h.op
+		r.op, r.zip = h.op, h.zip
 	}
 }
 
@@ -173,8 +179,9 @@ func (p *parser) header(data []byte, under ws.OpCode, h *header) (int, error) {
 	h.fin = b0&0x80 != 0
 	h.op = ws.OpCode(b0 & 0x0f)
 	h.masked = b1&0x80 != 0
+	h.zip = b0&0x70 == rsv1
 	switch {
-	case b0&0x70 != 0:
+	case b0&0x70 != 0 && !(h.zip && p.deflate && (h.op == ws.OpText || h.op == ws.OpBinary)):
 		return 0, errReservedBits
 	case h.op.IsReserved():
 		return 0, errOpCode
@@ -228,12 +235,15 @@ func (p *parser) header(data []byte, under ws.OpCode, h *header) (int, error) {
 }
 
 // deliver hands on a frame that is whole in one piece and no part of a message.
-func deliver(h *header, payload []byte, to frameSink) (bool, error) {
+func (p *parser) deliver(h *header, payload []byte, to frameSink) (bool, error) {
 	if h.masked {
 		ws.Cipher(payload, h.mask, 0)
 	}
 	if h.op.IsControl() {
 		return to.control(h.op, payload), nil
+	}
+	if h.zip {
+		return p.inflate(h.op, payload, to)
 	}
 	if h.op == ws.OpText {
 		var u utf8Stream
@@ -269,7 +279,7 @@ func (p *parser) payload(r *reader, b []byte, to frameSink) (bool, error) {
 		if len(*r.buf)+len(b)+r.left > p.max {
 			return false, errTooBig
 		}
-		if r.op == ws.OpText && !r.text.write(b) {
+		if r.op == ws.OpText && !r.zip && !r.text.write(b) {
 			return false, errText
 		}
 		r.buf = p.alloc.Append(r.buf, b...)
@@ -280,17 +290,40 @@ func (p *parser) payload(r *reader, b []byte, to frameSink) (bool, error) {
 	if !r.text.whole() {
 		return false, errText
 	}
-	return p.complete(r, to), nil
+	return p.complete(r, to)
 }
 
 // complete hands on the message in r and forgets it.
-func (p *parser) complete(r *reader, to frameSink) bool {
-	op, buf := r.op, r.buf
-	r.op, r.buf = 0, nil
+func (p *parser) complete(r *reader, to frameSink) (bool, error) {
+	op, buf, zip := r.op, r.buf, r.zip
+	r.op, r.buf, r.zip = 0, nil, false
 	if buf == nil {
-		return to.message(op, nil)
+		if zip {
+			return false, errDeflate // an empty message has a byte
+		}
+		return to.message(op, nil), nil
 	}
-	on := to.message(op, *buf)
-	p.alloc.Free(buf)
-	return on
+	defer p.alloc.Free(buf)
+	if zip {
+		return p.inflate(op, *buf, to)
+	}
+	return to.message(op, *buf), nil
+}
+
+// inflate hands on a compressed message. Its text is looked at as a whole: what
+// it holds is known only when it is there.
+func (p *parser) inflate(op ws.OpCode, payload []byte, to frameSink) (bool, error) {
+	z, ok := p.zip.Get().(*inflater)
+	if !ok {
+		z = newInflater()
+	}
+	defer p.zip.Put(z)
+	plain, err := z.inflate(payload, p.max)
+	if err != nil {
+		return false, err
+	}
+	if op == ws.OpText && !utf8.Valid(plain) {
+		return false, errText
+	}
+	return to.message(op, plain), nil
 }

@@ -53,6 +53,7 @@ type sweeper struct {
 
 	now  uint32 // unix seconds, for handlers
 	dead uint32 // last byte before this: dead
+	half uint32 // the same in the middle of a message
 	due  uint32 // last ping before this, or then: ping
 
 	ping   *Frame // one for all of a tick: it holds the time
@@ -72,6 +73,7 @@ func (w *sweeper) begin(now time.Time) {
 	e.now.Store(clock)
 	w.now = uint32(now.Unix())
 	w.dead = clock - uint32(e.opts.PongTimeout/time.Second)
+	w.half = clock - e.messageTimeout()
 	w.due = clock - uint32(e.opts.PingInterval/time.Second)
 	w.ping = nil
 }
@@ -91,7 +93,10 @@ func (w *sweeper) conn(c *Conn) {
 	c.handler.Tick(c, w.now)
 }
 
-func (w *sweeper) isDead(c *Conn) bool { return int32(c.lastByte.Load()-w.dead) < 0 }
+func (w *sweeper) isDead(c *Conn) bool {
+	last := c.lastByte.Load()
+	return int32(last-w.dead) < 0 || c.is(flagPartly) && int32(last-w.half) < 0
+}
 
 func (w *sweeper) isDue(c *Conn) bool {
 	return w.engine.opts.PingInterval > 0 && int32(c.pingAt.Load()-w.due) <= 0

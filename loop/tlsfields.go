@@ -32,6 +32,9 @@ func (f *tlsFields) rawInput(c *tls.Conn) *bytes.Buffer {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), f.raw))
 }
 
+// holds says whether c has a part of a record.
+func (f *tlsFields) holds(c *tls.Conn) bool { return f != nil && f.rawInput(c).Len() > 0 }
+
 // lend gives c a pooled input buffer, with what it holds of a record.
 func (f *tlsFields) lend(c *tls.Conn, alloc *Allocator) *[]byte {
 	if f == nil {

@@ -34,8 +34,12 @@ type prelude struct {
 	addr     net.Addr  // remote
 	deadline time.Time // zero: none
 	listener *Listener // nil: dialled
+	since    time.Time // accepted
 	heard    atomic.Bool
+	asked    atomic.Bool // its request is being answered
 	gone     atomic.Bool
+
+	older, newer *prelude // Listener.mu
 }
 
 var _ net.Conn = (*Wire)(nil)
@@ -53,7 +57,7 @@ func (again) Temporary() bool { return true }
 var errAdopted = errors.New("connection was adopted")
 
 func newWire(tcp *net.TCPConn, deadline time.Time, l *Listener) *Wire {
-	w := &Wire{pre: &prelude{tcp: tcp, addr: tcp.RemoteAddr(), deadline: deadline, listener: l}}
+	w := &Wire{pre: &prelude{tcp: tcp, addr: tcp.RemoteAddr(), deadline: deadline, listener: l, since: time.Now()}}
 	if !deadline.IsZero() {
 		_ = tcp.SetDeadline(deadline)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"fmt"
+	"io"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -78,6 +79,9 @@ func (m *edgeMetrics) gauges(set *metrics.Set, e *edge) {
 	} {
 		set.NewGauge(name, func() float64 { return float64(read()) })
 	}
+	set.RegisterMetricsWriter(func(w io.Writer) {
+		metrics.WriteCounterUint64(w, "dws_connections_evicted_total", e.public.evicted())
+	})
 }
 
 // failed counts a login that came to nothing.

@@ -179,10 +179,16 @@ func (e *edge) server(routes []route) *http.Server {
 		ReadHeaderTimeout: e.opts.HTTP.ReadHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    e.opts.HTTP.MaxHeader,
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, nc)
+		},
 		// A line per failed handshake would be a log that strangers write.
 		ErrorLog: log.New(lineCounter{e.m.serverErrors}, "", 0),
 	}
 }
+
+// connKey is where a request's context has its connection.
+type connKey struct{}
 
 // around gives every request its id, and a panic its answer.
 func (e *edge) around(next http.Handler) http.Handler {

@@ -43,6 +43,7 @@ type HTTPOptions struct {
 	Origins        []string // allowed Origin values, exact "scheme://host[:port]" or "*"; empty: the request's own host
 	TrustedProxies []string // CIDRs whose X-Forwarded-For is believed; empty: none
 	MaxConnsPerIP  int      // sockets of one address; 0: no limit
+	Deflate        bool     // accept permessage-deflate
 
 	ReadHeaderTimeout time.Duration // 5 s, from the first byte of a request
 	LoginDeadline     time.Duration // 15 s, from accept to the 101, whatever happens between

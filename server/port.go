@@ -66,6 +66,14 @@ func (p *publicPort) pending() int {
 	return 0
 }
 
+// evicted is how many connections gave their place to a newcomer.
+func (p *publicPort) evicted() uint64 {
+	if l := p.bound.Load(); l != nil {
+		return (*l).Evicted()
+	}
+	return 0
+}
+
 // failedAccepts is how often a connection could not be accepted.
 func (p *publicPort) failedAccepts() uint64 {
 	_, _, failed := (*p.bound.Load()).Counts()

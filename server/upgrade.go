@@ -28,6 +28,7 @@ type attempt struct {
 	key      string // of the upgrade
 	broken   error  // what is wrong with the upgrade headers
 	protocol string // subprotocol to answer, "" none
+	deflate  bool   // permessage-deflate was offered, and is on
 
 	claims *session.Claims
 	token  uint64       // fingerprint
@@ -48,6 +49,10 @@ func (e *edge) loginAdmin(w http.ResponseWriter, r *http.Request) { e.login(w, r
 // that is undone.
 func (e *edge) login(w http.ResponseWriter, r *http.Request, who credentials) {
 	a := &attempt{w: w, r: r, query: r.URL.Query(), began: time.Now(), protocol: subprotocol(r)}
+	a.deflate = e.opts.HTTP.Deflate && loop.OffersDeflate(r.Header)
+	if nc, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		loop.Asked(nc)
+	}
 	e.logins.enter()
 	defer e.logins.leave()
 	a.key, a.broken = loop.CheckUpgrade(r)
@@ -261,7 +266,12 @@ func (e *edge) handOver(a *attempt, conn *loop.Conn) error {
 	if err != nil {
 		return err
 	}
-	head := loop.UpgradeResponse(a.key, a.protocol, http.Header{requestIDHeader: {a.id()}})
+	extra := http.Header{requestIDHeader: {a.id()}}
+	if a.deflate {
+		extra["Sec-WebSocket-Extensions"] = []string{loop.DeflateAnswer}
+		conn.UseDeflate()
+	}
+	head := loop.UpgradeResponse(a.key, a.protocol, extra)
 	if err := e.env.engine.Adopt(conn, nc, early, head); err != nil {
 		return fmt.Errorf("adopt socket: %w", err)
 	}

@@ -15,15 +15,15 @@ before(async () => {
   ;[redis, nats] = await Promise.all([startRedis(), startNATS()])
 })
 
-for (const scheme of ['ws', 'wss']) {
-  test(`${scheme}: ${EVENTS} events of 10 B to 64 KiB through another pod, each as published, in order`, { timeout: 120_000 }, async () => {
+for (const [scheme, deflate] of [['ws'], ['wss'], ['ws', true]]) {
+  test(`${scheme}${deflate ? ', permessage-deflate' : ''}: ${EVENTS} events of 10 B to 64 KiB through another pod, each as published, in order`, { timeout: 120_000 }, async () => {
     const tls = scheme === 'wss' ? certificate() : undefined
-    const [a, b] = await Promise.all(['a', 'b'].map((id) => startPod(`${id}-${scheme}`, { redis, nats, tls })))
+    const [a, b] = await Promise.all(['a', 'b'].map((id) => startPod(`${id}-${scheme}${deflate ?? ''}`, { redis, nats, tls, env: deflate ? { DWS_WS_DEFLATE: 'true' } : {} })))
     await Promise.all([a, b].map((p) => until('peers', async () => (await metric(p, 'dws_forward_stream_open')) >= 1)))
     store ??= await publisher(nats)
     const agent = await agentReadBy(b, a, store)
 
-    const socket = new WebSocket(await loginURL(a, 'acme', agent, 'u1'), { ca: tls?.pem })
+    const socket = new WebSocket(await loginURL(a, 'acme', agent, 'u1'), { ca: tls?.pem, perMessageDeflate: { threshold: 0 } })
     const frames = []
     let closed
     socket.on('message', (data, binary) => {
@@ -33,6 +33,7 @@ for (const scheme of ['ws', 'wss']) {
     socket.on('close', (code, reason) => (closed = `${code} ${reason}`))
     socket.on('error', (e) => (closed = String(e)))
     await until('ready', () => frames.length === 1 && JSON.parse(frames[0]).type === 'ready')
+    assert.equal(socket.extensions, deflate ? 'permessage-deflate' : '')
     socket.send(JSON.stringify({ type: 'select_chat', payload: { chat_id: CHAT } }))
     socket.send(JSON.stringify({ type: 'ready' }))
     await until('the barrier', () => frames.length === 2)
@@ -57,6 +58,8 @@ for (const scheme of ['ws', 'wss']) {
     await until('close', () => closed)
     assert.match(closed, /^1000|^1005/)
 
+    const deflated = await metric(a, 'dws_frames_deflated_total')
+    assert.ok(deflate ? deflated > EVENTS / 2 && deflated <= EVENTS : deflated === 0, `${deflated} frames deflated`)
     judge(frames.slice(2), want)
     assertFindsPlanted(frames.slice(2), want)
     assert.ok((await metric(b, 'dws_events_forwarded_total')) - before >= EVENTS, 'pod B forwarded them')
