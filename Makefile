@@ -2,7 +2,7 @@
 # to be there; the rest is installed or built when it is missing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt lint bench bench-smoke fuzz prove image clean
+.PHONY: help run build test check fmt lint bench bench-smoke bench-peers fuzz prove image clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -35,6 +35,12 @@ bench: ## benchmarks of the parts; BENCH=regexp
 
 bench-smoke: build ## do the benchmarks still run?
 	@.ci/bench-smoke
+
+bench-peers: build ## the gateway beside bare servers of gorilla, gws, coder and nbio, as one table
+	@mkdir -p .tools/bin && .tools/need redis-server=redis-server
+	CGO_ENABLED=0 go build -o .tools/bin/nats-server github.com/nats-io/nats-server/v2
+	cd .tools/peers && CGO_ENABLED=0 go build -trimpath -o ../bin/peers .
+	@ulimit -n $$(ulimit -Hn); ./bin/daisi-bench peers
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@grep -rhoE --include='*_test.go' --exclude-dir='.*' '^func Fuzz[A-Za-z0-9_]+' -H * | while IFS=: read -r file func; do \

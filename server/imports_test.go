@@ -37,7 +37,8 @@ var arrows = map[string][]string{
 	"server":          {"loop", "session", "redisx", "natsx", "rpc"},
 	"bench":           {"session", "loop"},
 	"cmd/daisi-ws":    {"server", "redisx/embedded", "natsx/embedded", "session"},
-	"cmd/daisi-bench": {"bench"},
+	"bench/local":     {"bench"},
+	"cmd/daisi-bench": {"bench", "bench/local"},
 
 	"loop/looptest":      {"loop"},
 	"redisx/redistest":   {"redisx/embedded"},

@@ -66,6 +66,11 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 		report, err := start(ctx, o)
 		return tell(report, err, f.json, out)
 	}
+	for _, t := range tools() {
+		if t.name == args[0] {
+			return t.run(ctx, args[1:], out, log)
+		}
+	}
 	usage(log)
 	return bench.ExitError, fmt.Errorf("unknown scenario %q", args[0])
 }
@@ -101,6 +106,10 @@ func usage(w io.Writer) {
 	fmt.Fprint(w, "usage: daisi-bench <scenario> [flags]\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.about)
+	}
+	fmt.Fprint(w, "\nbesides:\n")
+	for _, t := range tools() {
+		fmt.Fprintf(w, "  %-10s %s\n", t.name, t.about)
 	}
 	fmt.Fprint(w, "\ndaisi-bench <scenario> -h lists its flags.\n"+
 		"exit codes: 0 pass, 1 error, 2 threshold missed, 3 promise broken, 4 the generator was the bottleneck\n")
