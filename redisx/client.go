@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,8 +35,8 @@ type Client struct {
 	questions questions
 
 	// Arguments of scripts, boxed once.
-	me, nonce                                    any
-	lockTTL, routeTTL, tombstoneTTL, selectedTTL any
+	me, nonce                                               any
+	lockTTL, routeTTL, tombstoneTTL, selectedTTL, takeovers any
 
 	beating sync.Mutex // one beat at a time: a late one must not undo LeaveLive
 
@@ -63,7 +64,7 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		opt: o, scripts: newScripts(), counts: newCounts(o.Metrics), onBeat: func([]session.Pod, uint64) {},
-		me: escape(string(o.Owner)), lockTTL: seconds(o.LockTTL), routeTTL: seconds(routeTTL),
+		me: escape(string(o.Owner)), takeovers: strconv.Itoa(o.Takeovers), lockTTL: seconds(o.LockTTL), routeTTL: seconds(routeTTL),
 		tombstoneTTL: seconds(tombstoneTTL), selectedTTL: seconds(selectedTTL),
 	}
 	var random [8]byte

@@ -2,7 +2,6 @@ package redisx
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +33,10 @@ func connect(rawURL string, onConnect func(context.Context, *redis.Conn) error) 
 	if strings.Contains(u.Host, ",") {
 		return nil, errors.New("the Redis URL has several hosts: write the first, and the others as ?addr=host:port&addr=host:port")
 	}
+	files, err := takeTLSFiles(u)
+	if err != nil {
+		return nil, fmt.Errorf("read the Redis URL: %w", err)
+	}
 	o, err := readURL(u)
 	if err != nil {
 		return nil, fmt.Errorf("read the Redis URL: %w", err)
@@ -53,7 +56,7 @@ func connect(rawURL string, onConnect func(context.Context, *redis.Conn) error) 
 	o.DisableIdentity = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.OnConnect = onConnect
-	o.Dialer = dialer(o.DialTimeout, o.TLSConfig)
+	o.Dialer = dialer(o.DialTimeout, o.TLSConfig != nil, files)
 	if o.IsClusterMode {
 		cluster := o.Cluster()
 		cluster.ClusterStateReloadInterval = 10 * time.Second
@@ -110,13 +113,12 @@ func readURL(u *url.URL) (*redis.UniversalOptions, error) {
 // dialer makes connections whose close drops what was not sent yet: a call that
 // is given up shall not arrive minutes later, after its repetition and what
 // came then.
-func dialer(timeout time.Duration, config *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+func dialer(timeout time.Duration, secure bool, files tlsFiles) func(context.Context, string, string) (net.Conn, error) {
 	plain := &net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second, Control: dropUnsent}
-	if config == nil {
+	if !secure {
 		return plain.DialContext
 	}
-	secure := &tls.Dialer{NetDialer: plain, Config: config}
-	return secure.DialContext
+	return files.secured(plain)
 }
 
 func dropUnsent(_, _ string, raw syscall.RawConn) error {

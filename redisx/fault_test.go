@@ -18,9 +18,9 @@ import (
 func TestLostAnswers(t *testing.T) {
 	s := redistest.Start(t)
 	cut := newCutter(t, s.Addr)
-	c := start(t, Options{URL: "redis://" + cut.addr, Owner: "a@1"})
+	c := start(t, Options{URL: "redis://" + cut.addr, Owner: "a@1", Takeovers: 1000})
 	h := hold(t, c)
-	other := hold(t, start(t, Options{URL: s.URL, Owner: "b@1"}))
+	other := hold(t, start(t, Options{URL: s.URL, Owner: "b@1", Takeovers: 1000}))
 	var before uint64
 	for i := range 10 {
 		old := other.login(uint64(100 + i))

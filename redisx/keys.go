@@ -32,6 +32,9 @@ func epochKey(n int) string { return string(appendTag(append([]byte(nil), "e:"..
 func lockKey(n int, k session.Key) string { return string(appendKey(nil, "s:", n, k)) }
 func selKey(n int, k session.Key) string  { return string(appendKey(nil, "sel:", n, k)) }
 
+// takeoversKey counts how often the session was taken over; it lives a minute.
+func takeoversKey(n int, k session.Key) string { return string(appendKey(nil, "t:", n, k)) }
+
 func fenceKey(n int, company, agent string) string {
 	return string(appendFence(nil, n, company, agent))
 }

@@ -26,6 +26,8 @@ func (k name) key() string {
 		return lockKey(k.n, session.Key{Company: k.a[0], Agent: k.a[1], User: k.a[2]})
 	case "sel":
 		return selKey(k.n, session.Key{Company: k.a[0], Agent: k.a[1], User: k.a[2]})
+	case "takeovers":
+		return takeoversKey(k.n, session.Key{Company: k.a[0], Agent: k.a[1], User: k.a[2]})
 	case "fence":
 		return fenceKey(k.n, k.a[0], k.a[1])
 	case "route":
@@ -40,8 +42,8 @@ func TestKeysInjective(t *testing.T) {
 	// Few letters, so that ids collide wherever the layout lets them.
 	id := rapid.StringOf(rapid.SampledFrom([]rune("a:{}%* p3cmü2A\n\x00")))
 	draw := rapid.Custom(func(t *rapid.T) name {
-		k := name{kind: rapid.SampledFrom([]string{"inc", "epoch", "lock", "sel", "fence", "route", "kill"}).Draw(t, "kind")}
-		parts := map[string]int{"lock": 3, "sel": 3, "fence": 2, "route": 3, "kill": 1}[k.kind]
+		k := name{kind: rapid.SampledFrom([]string{"inc", "epoch", "lock", "sel", "takeovers", "fence", "route", "kill"}).Draw(t, "kind")}
+		parts := map[string]int{"lock": 3, "sel": 3, "takeovers": 3, "fence": 2, "route": 3, "kill": 1}[k.kind]
 		for i := range parts {
 			k.a[i] = rapid.OneOf(id, rapid.SampledFrom([]string{"chats", "messages", "*admin", "*", ""})).Draw(t, "part")
 		}

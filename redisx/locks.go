@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/daisi/daisi-ws/session"
 )
@@ -13,10 +14,10 @@ var _ session.Locks = (*Client)(nil)
 
 // Acquire is session.Locks.Acquire. It waits until ctx ends.
 func (c *Client) Acquire(ctx context.Context, n int, inc string, key session.Key, conn uint64, reject bool, expect uint64) (session.Acquired, error) {
-	k := newCall(c.scripts.acquire, n, 4, 7)
+	k := newCall(c.scripts.acquire, n, 5, 8)
 	k.rev = true
-	k.add(c.part[n].inc, c.part[n].epoch, lockKey(n, key), selKey(n, key))
-	k.add(inc, c.nonce, c.me, conn, flag(reject), expect, c.lockTTL)
+	k.add(c.part[n].inc, c.part[n].epoch, lockKey(n, key), selKey(n, key), takeoversKey(n, key))
+	k.add(inc, c.nonce, c.me, conn, flag(reject), expect, c.lockTTL, c.takeovers)
 	if err := c.lane(n).do(ctx, k); err != nil {
 		return session.Acquired{}, err
 	}
@@ -37,6 +38,14 @@ func (c *Client) readAcquired(n int, reply string) (a session.Acquired, err erro
 		a.Verdict = session.Taken
 		a.Prev, err = parseLock(held)
 		return a, err
+	}
+	if left, ok := strings.CutPrefix(reply, "R "); ok {
+		ms, err := strconv.Atoi(left)
+		if err != nil {
+			return a, fmt.Errorf("read answer %q: %w", reply, err)
+		}
+		a.Verdict, a.Again = session.Limited, time.Duration(max(ms, 0))*time.Millisecond
+		return a, nil
 	}
 	line, chat, ok1 := strings.Cut(reply, "\n")
 	line, ok2 := strings.CutPrefix(line, "A ")

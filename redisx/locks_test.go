@@ -55,6 +55,36 @@ func testAcquireTakeover(t *testing.T, e *env) {
 	}
 }
 
+// A session may be taken over ten times a minute, on whichever pods; the one
+// that holds it then keeps it, and others are not concerned.
+func testAcquireTakeovers(t *testing.T, e *env) {
+	a, b := hold(t, e.pod(t, "a@1")), hold(t, e.pod(t, "b@1"))
+	a.login(1)
+	for i := range 10 {
+		h := []*holder{b, a}[i%2]
+		if got := h.acquire(uint64(i + 2)); got.Verdict != session.OK || got.Prev == nil && i%2 == 0 {
+			t.Fatalf("takeover %d: %+v", i+1, got)
+		}
+	}
+	before := e.get(t, lockKey(part, alice))
+	for range 3 {
+		got := b.acquire(99)
+		if got.Verdict != session.Limited || got.Again < time.Second || got.Again > time.Minute {
+			t.Errorf("takeover 11: %+v", got)
+		}
+	}
+	if v := e.get(t, lockKey(part, alice)); v != before {
+		t.Errorf("a refused takeover changed the lock: %q to %q", before, v)
+	}
+	if again := a.acquire(11); again.Verdict != session.OK { // its own answer, lost
+		t.Errorf("the holder: %+v", again)
+	}
+	e.do(t, "DEL", takeoversKey(part, alice)) // a minute later
+	if got := b.acquire(99); got.Verdict != session.OK {
+		t.Errorf("a minute later: %+v", got)
+	}
+}
+
 func testAcquireSamePod(t *testing.T, e *env) {
 	a, b := hold(t, e.pod(t, "a@1")), hold(t, e.pod(t, "b@1"))
 	first := b.login(1)

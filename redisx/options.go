@@ -16,7 +16,8 @@ import (
 type Options struct {
 	// URL says where Redis is: redis://h:p/0 or rediss://…; a cluster by
 	// redis://h1:p?addr=h2:p or ?cluster=true; sentinels by
-	// redis://s1:p?addr=s2:p&master_name=m. Required.
+	// redis://s1:p?addr=s2:p&master_name=m. Files of a rediss URL as query:
+	// ?ca=FILE&cert=FILE&key=FILE, in PEM. Required.
 	URL string
 	// Owner is this start of this pod. Required.
 	Owner session.Owner
@@ -26,7 +27,11 @@ type Options struct {
 	// Partitions is P, 1..4096. Default 64.
 	Partitions int
 
-	LockTTL  time.Duration // life of a lock without a sweep; default 300 s, at least 200 s
+	LockTTL time.Duration // life of a lock without a sweep; default 300 s, at least 200 s
+	// Takeovers is how often a minute one key's lock may be taken from a live
+	// holder, over all pods. Default 10.
+	Takeovers int
+
 	LeaseTTL time.Duration // life on the live list without a beat; default 10 s, at least 1 s
 	Beat     time.Duration // between two beats; default 500 ms, at most LeaseTTL/4
 
@@ -63,6 +68,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.LeaseTTL, 10*time.Second)
 	setDefault(&o.Beat, min(500*time.Millisecond, o.LeaseTTL/4))
 	setDefault(&o.Queue, 16384)
+	setDefault(&o.Takeovers, 10)
 	if o.Partitions < 1 || o.Partitions > 4096 {
 		bad = append(bad, fmt.Errorf("%d partitions: must be 1 to 4096", o.Partitions))
 	}
@@ -75,8 +81,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Beat < 0 || o.Beat > o.LeaseTTL/4 {
 		bad = append(bad, fmt.Errorf("beat %v: must be at most a quarter of the lease, %v", o.Beat, o.LeaseTTL))
 	}
-	if o.Lanes < 0 || o.Queue < 0 {
-		bad = append(bad, errors.New("lanes and queue must not be negative"))
+	if o.Lanes < 0 || o.Queue < 0 || o.Takeovers < 0 {
+		bad = append(bad, errors.New("lanes, queue and takeovers must not be negative"))
 	}
 	if o.OnUnsure == nil {
 		o.OnUnsure = func(int) {}

@@ -102,7 +102,7 @@ func TestPolicy(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	s := redistest.Start(t)
 	set := metrics.NewSet()
-	h := hold(t, start(t, Options{URL: s.URL, Metrics: set}))
+	h := hold(t, start(t, Options{URL: s.URL, Metrics: set, Takeovers: 1000}))
 	count := func() int {
 		var b bytes.Buffer
 		set.WritePrometheus(&b)

@@ -28,6 +28,7 @@ var scriptCases = []struct {
 	{"acquire/first", testAcquireFirst},
 	{"acquire/again", testAcquireAgain},
 	{"acquire/takeover", testAcquireTakeover},
+	{"acquire/takeovers", testAcquireTakeovers},
 	{"acquire/same pod", testAcquireSamePod},
 	{"acquire/reject", testAcquireReject},
 	{"acquire/epoch grows", testAcquireEpoch},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -23,8 +24,9 @@ type Creds struct {
 	// Roots sign the certificates of peers. Called for each handshake.
 	Roots func() (*x509.CertPool, error)
 	// ServerName must stand in the certificate of each peer, whether it was
-	// called or calls. Empty: a peer that is called must have the host it was
-	// called by, and one that calls may have any name that Roots vouch for.
+	// called or calls: a DNS name, or a URI (spiffe://…) where it has "://".
+	// Empty: a peer that is called must have the host it was called by, and one
+	// that calls may have any name that Roots vouch for.
 	ServerName string
 }
 
@@ -37,6 +39,24 @@ func (c *Creds) check() error {
 		return errCreds
 	}
 	return nil
+}
+
+func (c *Creds) byURI() bool { return strings.Contains(c.ServerName, "://") }
+
+// checkName wants ServerName in a peer's certificate.
+func (c *Creds) checkName(cert *x509.Certificate) error {
+	if !c.byURI() {
+		if err := cert.VerifyHostname(c.ServerName); err != nil {
+			return fmt.Errorf("check name of peer: %w", err)
+		}
+		return nil
+	}
+	for _, u := range cert.URIs {
+		if u.String() == c.ServerName {
+			return nil
+		}
+	}
+	return fmt.Errorf("check name of peer: its certificate is for %v, not %s", cert.URIs, c.ServerName)
 }
 
 // transport gives gRPC what it needs for either role.
@@ -63,7 +83,24 @@ func (m mutual) ClientHandshake(ctx context.Context, authority string, raw net.C
 		return nil, nil, err
 	}
 	cfg.RootCAs, cfg.ClientCAs = cfg.ClientCAs, nil
-	cfg.ServerName = m.c.ServerName
+	if !m.c.byURI() {
+		cfg.ServerName = m.c.ServerName
+		return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, raw)
+	}
+	// crypto/tls checks no URIs, and nothing else without a host: so all of it is
+	// done here.
+	cfg.InsecureSkipVerify = true
+	roots := cfg.RootCAs
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+		for _, c := range cs.PeerCertificates[1:] {
+			o.Intermediates.AddCert(c)
+		}
+		if _, err := cs.PeerCertificates[0].Verify(o); err != nil {
+			return fmt.Errorf("check called peer: %w", err)
+		}
+		return m.c.checkName(cs.PeerCertificates[0])
+	}
 	return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, raw)
 }
 
@@ -74,13 +111,8 @@ func (m mutual) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, e
 		return nil, nil, err
 	}
 	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	if name := m.c.ServerName; name != "" {
-		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-			if err := cs.PeerCertificates[0].VerifyHostname(name); err != nil {
-				return fmt.Errorf("check name of calling peer: %w", err)
-			}
-			return nil
-		}
+	if m.c.ServerName != "" {
+		cfg.VerifyConnection = func(cs tls.ConnectionState) error { return m.c.checkName(cs.PeerCertificates[0]) }
 	}
 	return credentials.NewTLS(cfg).ServerHandshake(raw)
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,8 +38,10 @@ func (a *authority) issue(t *testing.T, name string, life time.Duration) *tls.Ce
 		NotAfter:    time.Now().Add(life),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	if name == "" {
+	if u, err := url.Parse(name); name == "" {
 		tpl.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	} else if err == nil && u.Scheme != "" {
+		tpl.URIs = []*url.URL{u}
 	} else {
 		tpl.DNSNames = []string{name}
 	}
@@ -125,6 +128,16 @@ func TestMutualTLS(t *testing.T) {
 	}
 	f("by name", good, good, "")
 	f("by address", byAddress, byAddress, "")
+	const id = "spiffe://example.org/daisi-ws"
+	uri := creds(ours.issue(t, id, time.Hour), id, ours)
+	f("by URI", uri, uri, "")
+	f("called has a wrong URI", uri, creds(ours.issue(t, id+"x", time.Hour), id, ours), "not spiffe")
+	f("caller has a wrong URI", creds(ours.issue(t, id+"x", time.Hour), id, ours), uri, refusedThere)
+	f("called has a name instead of a URI", uri, creds(ours.issue(t, "daisi-ws", time.Hour), id, ours), "not spiffe")
+	f("called with the URI is signed by others", uri, creds(theirs.issue(t, id, time.Hour), id, ours), "unknown authority")
+	f("called with the URI has expired", uri, creds(ours.issue(t, id, -time.Minute), id, ours), "expired")
+	f("called has the address, not the name", good, byAddress, "wanted to match dws-peer")
+	f("caller has the address, not the name", byAddress, good, refusedThere)
 	f("called has a wrong name", good, creds(ours.issue(t, "other", time.Hour), "dws-peer", ours), "not dws-peer")
 	f("caller has a wrong name", creds(ours.issue(t, "other", time.Hour), "dws-peer", ours), good, refusedThere)
 	f("called is signed by others", good, creds(theirs.issue(t, "dws-peer", time.Hour), "dws-peer", ours), "unknown authority")

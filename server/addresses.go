@@ -22,13 +22,21 @@ type addresses struct {
 	// mu guards the following.
 	pending  map[netip.Addr]int // accepted, neither closed nor adopted
 	sessions map[netip.Addr]int
-	owners   map[*loop.Conn]netip.Addr // what sessions is made of
+	owners   map[*loop.Conn]owner        // what sessions is made of
+	moved    map[netip.AddrPort]struct{} // connections of sessions, still to be released
+}
+
+// owner is whom a session counts for.
+type owner struct {
+	ip   netip.Addr
+	from netip.AddrPort // the connection it came with, counted as pending before
 }
 
 func newAddresses(o HTTPOptions) (*addresses, error) {
 	a := &addresses{
 		limit: o.MaxConnsPerIP, pending: map[netip.Addr]int{},
-		sessions: map[netip.Addr]int{}, owners: map[*loop.Conn]netip.Addr{},
+		sessions: map[netip.Addr]int{}, owners: map[*loop.Conn]owner{},
+		moved: map[netip.AddrPort]struct{}{},
 	}
 	for _, s := range o.TrustedProxies {
 		p, err := parsePrefix(s)
@@ -63,22 +71,36 @@ func (a *addresses) released(addr net.Addr) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	from := addrPort(addr)
+	if _, ok := a.moved[from]; ok { // it is counted as a session
+		delete(a.moved, from)
+		return
+	}
 	less(a.pending, ip)
 }
 
-// enter counts the session of c, false when its address has too many.
+// enter counts the session of c, false when its address has too many. It takes
+// the place of its connection.
 func (a *addresses) enter(c *loop.Conn, r *http.Request) bool {
 	if a.limit == 0 {
 		return true
 	}
-	ip := a.client(r)
+	o := owner{ip: a.client(r)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.sessions[ip] >= a.limit {
+	if a.sessions[o.ip] >= a.limit {
 		return false
 	}
-	a.sessions[ip]++
-	a.owners[c] = ip
+	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if !a.proxy(from.Addr()) && a.pending[from.Addr()] > 0 {
+			o.from = from
+			a.moved[from] = struct{}{}
+			less(a.pending, from.Addr())
+		}
+	}
+	a.sessions[o.ip]++
+	a.owners[c] = o
 	return true
 }
 
@@ -89,9 +111,13 @@ func (a *addresses) leave(c *loop.Conn) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if ip, ok := a.owners[c]; ok {
+	if o, ok := a.owners[c]; ok {
 		delete(a.owners, c)
-		less(a.sessions, ip)
+		less(a.sessions, o.ip)
+		if _, ok := a.moved[o.from]; ok { // the login failed; its connection is still there
+			delete(a.moved, o.from)
+			a.pending[o.from.Addr()]++
+		}
 	}
 }
 
@@ -130,9 +156,12 @@ func (a *addresses) proxy(ip netip.Addr) bool {
 	return false
 }
 
-func addrIP(addr net.Addr) netip.Addr {
+func addrPort(addr net.Addr) netip.AddrPort {
 	if tcp, ok := addr.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+		from := tcp.AddrPort()
+		return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	}
-	return netip.Addr{}
+	return netip.AddrPort{}
 }
+
+func addrIP(addr net.Addr) netip.Addr { return addrPort(addr).Addr() }

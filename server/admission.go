@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,12 +26,25 @@ type admission struct {
 	maxQueue    int64
 	sessions    func() int // how many there are
 	addresses   *addresses
+	pressure    *pressure
 	m           *edgeMetrics
+	maxFiles    int // connections of any kind
+	maxPending  int // connections that are no session yet
 
+	pending  atomic.Int64 // of these
+	polite   atomic.Int64 // refusals before a key exchange: GCRA, ns of monotonic
 	queued   atomic.Int64 // logins that wait for a token
 	reserved atomic.Int64 // logins that passed the session count and are no session yet
 	draining atomic.Bool
 }
+
+// pendingSize is what a connection may cost before it is a session, in bytes:
+// net/http's goroutine and buffers, TLS, headers. Of a limited memory all of
+// them together may take an eighth.
+const (
+	pendingSize  = 48 << 10
+	pendingShare = 8
+)
 
 // Reserve of file descriptors for what is not a session: Redis, NATS, peers,
 // probes, listeners, files, and connections that still log in.
@@ -47,9 +62,23 @@ func newAdmission(o LimitOptions, addresses *addresses, sessions func() int, m *
 		sessions:    sessions,
 		addresses:   addresses,
 		m:           m,
+		maxPending:  o.MaxPending,
 	}
+	files := fileLimit()
 	if a.maxSessions == 0 {
-		a.maxSessions = sessionLimit(fileLimit())
+		a.maxSessions = sessionLimit(files)
+	}
+	// Half of the reserve is never the public port's, so that metrics, health
+	// and Redis find a descriptor when it is full.
+	a.maxFiles = int(min(files-min(fileReserve, files/fileShare)/2, 1<<31-1))
+	self := cgroupSelf
+	if o.Cgroup != cgroupRoot {
+		self = filepath.Join(o.Cgroup, "self")
+	}
+	group := findCgroup(o.Cgroup, self)
+	a.pressure = newPressure(group)
+	if _, limit := group.used(); limit > 0 {
+		a.maxPending = min(a.maxPending, max(int(limit/pendingShare/pendingSize), 64))
 	}
 	return a
 }
@@ -72,14 +101,27 @@ func fileLimit() uint64 {
 // admit says whether a connection that was accepted may stay; released, that
 // it is closed, or a session now.
 func (a *admission) admit(addr net.Addr) bool {
-	if a.addresses.accept(addr) {
-		return true
+	g := gates
+	switch {
+	case a.pressure.shut():
+		g = gateMemory
+	case a.sessions()+int(a.pending.Load()) >= a.maxFiles:
+		g = gateFiles
+	case !a.addresses.accept(addr):
+		g = gateAddress
 	}
-	a.m.refused[gateAddress].Inc()
-	return false
+	if g != gates {
+		a.m.refused[g].Inc()
+		return false
+	}
+	a.pending.Add(1)
+	return true
 }
 
-func (a *admission) released(addr net.Addr, _ bool) { a.addresses.released(addr) }
+func (a *admission) released(addr net.Addr, _ bool) {
+	a.pending.Add(-1)
+	a.addresses.released(addr)
+}
 
 // ticket is one login's leave to go on. Its methods belong to the login's
 // goroutine.
@@ -136,11 +178,33 @@ func (t *ticket) done() {
 
 // open says whether logins are let in at all.
 func (a *admission) open() *fault {
-	if !a.draining.Load() {
-		return nil
+	if a.draining.Load() {
+		return a.refuse(gateDraining, session.ReasonDraining, "")
 	}
-	return a.refuse(gateDraining, session.ReasonDraining, "")
+	if g, short := a.pressure.refuses(); short != "" {
+		return a.refuse(g, session.ReasonOverloaded, short)
+	}
+	return nil
 }
+
+// hears says whether a client that will be refused may still have its TLS
+// handshake, so that it can be told why and when to come back. Beyond so many a
+// second its connection ends before the key exchange.
+func (a *admission) hears() bool {
+	const each, most = int64(5 * time.Millisecond), int64(time.Second)
+	now := monotonic()
+	for {
+		due := a.polite.Load()
+		if due-now > most {
+			return false
+		}
+		if a.polite.CompareAndSwap(due, max(due, now)+each) {
+			return true
+		}
+	}
+}
+
+var errBusy = errors.New("too busy for a handshake")
 
 // token takes one of the login tokens.
 func (a *admission) token(ctx context.Context) *fault {
@@ -177,6 +241,10 @@ const handshakeHold = 20 * time.Millisecond
 // handshake waits for a slot before a key exchange, and gives it back after
 // handshakeHold or when release is called, whatever is first.
 func (a *admission) handshake(ctx context.Context) (release func(), err error) {
+	if g, short := a.pressure.refuses(); short != "" && !a.hears() {
+		a.m.refused[g].Inc()
+		return nil, errBusy
+	}
 	select {
 	case a.handshakes <- struct{}{}:
 	case <-ctx.Done():
@@ -206,10 +274,14 @@ const (
 	gateSessions
 	gateDraining
 	gateAddress
+	gateFailures
+	gateMemory
+	gateLag
+	gateFiles
 	gates
 )
 
-var gateLabels = [gates]string{"handshake", "login_queue", "sessions", "draining", "address"}
+var gateLabels = [gates]string{"handshake", "login_queue", "sessions", "draining", "address", "failures", "memory", "lag", "files"}
 
 // capacity says in a word why no login would be let in now, "" if one would.
 func (a *admission) capacity() string {
@@ -221,5 +293,6 @@ func (a *admission) capacity() string {
 	case a.queued.Load() >= a.maxQueue:
 		return "login queue full"
 	}
-	return ""
+	_, short := a.pressure.refuses()
+	return short
 }

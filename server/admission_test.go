@@ -152,12 +152,6 @@ func TestSessionsOfAnAddress(t *testing.T) {
 	var sockets []*socket
 	for u := range 3 {
 		sockets = append(sockets, h.login("ag1", fmt.Sprintf("u%d", u), "", nil))
-		// For a moment a login counts twice: as a session, and as what it was.
-		eventually(t, "the connection is a session", func() bool {
-			h.gate.addresses.mu.Lock()
-			defer h.gate.addresses.mu.Unlock()
-			return len(h.gate.addresses.pending) == 0
-		})
 	}
 	nc, err := h.tryDial()
 	if err != nil {

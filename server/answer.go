@@ -45,6 +45,9 @@ func faultOf(r session.Reason, details string) fault {
 }
 
 func (f fault) write(w http.ResponseWriter) {
+	if k, ok := w.(*keyWriter); ok && f.Reason == session.ReasonAPIKey {
+		k.wrong = true
+	}
 	h := w.Header()
 	if f.Retry > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.Retry))

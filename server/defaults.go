@@ -44,6 +44,7 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.TLS.Check, 5*time.Second)
 	def(&o.TLS.TicketSeed, o.Auth.TokenKeys)
 	def(&o.RPC.Addr, ":50051")
+	def(&o.RPC.Name, "daisi-ws")
 	def(&o.RPC.PeerQueue, 16<<20)
 	def(&o.NATS.Stream, "wa_stream")
 	def(&o.NATS.EventsStream, "dws_events")
@@ -51,10 +52,12 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.NATS.MaxBytes, 1<<30)
 	def(&o.Auth.Refuse, RefuseAuto)
 	def(&o.Auth.TokenCache, CacheProcess)
+	def(&o.Auth.Failures, 60)
 	def(&o.Auth.Warning, time.Minute)
 	def(&o.Session.Conflict, ConflictTakeover)
 	def(&o.Session.TTL, 5*time.Minute)
 	def(&o.Session.LeaseTTL, 10*time.Second)
+	def(&o.Session.Takeovers, 10)
 	def(&o.Ping.Interval, 30*time.Second)
 	def(&o.Ping.Timeout, 90*time.Second)
 	def(&o.Limits.MaxPending, 8192)
@@ -62,7 +65,9 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.Limits.LoginConcurrency, 512)
 	def(&o.Limits.LoginQueue, 8192)
 	def(&o.Limits.MaxMessage, 32<<10)
+	def(&o.Limits.MessageRate, 100)
 	def(&o.Limits.MaxEvent, 1<<20)
+	def(&o.Limits.Cgroup, cgroupRoot)
 	def(&o.Limits.SendBudget, 1<<20)
 	def(&o.Resume.Window, 5*time.Minute)
 	def(&o.Resume.MaxEvents, 1000)
@@ -111,7 +116,7 @@ func (o Options) check() error {
 		"HTTP.MaxConnsPerIP": o.HTTP.MaxConnsPerIP, "Limits.MaxSessions": o.Limits.MaxSessions,
 		"Limits.MaxPending": o.Limits.MaxPending, "Limits.Handshakes": o.Limits.Handshakes,
 		"Limits.LoginConcurrency": o.Limits.LoginConcurrency, "Limits.LoginQueue": o.Limits.LoginQueue,
-		"Limits.SendBudget": o.Limits.SendBudget, "RPC.PeerQueue": o.RPC.PeerQueue,
+		"Session.Takeovers": o.Session.Takeovers, "Auth.Failures": o.Auth.Failures, "Limits.MessageRate": o.Limits.MessageRate, "Limits.SendBudget": o.Limits.SendBudget, "RPC.PeerQueue": o.RPC.PeerQueue,
 		"Resume.MaxEvents": o.Resume.MaxEvents, "Resume.MaxBytes": o.Resume.MaxBytes, "Drain.Rate": o.Drain.Rate,
 	} {
 		bad(n < 0, "%s %d is negative", name, n)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -76,9 +77,11 @@ func (m *edgeMetrics) gauges(set *metrics.Set, e *edge) {
 		"dws_logins_active":       func() int { return len(e.gate.logins) },
 		"dws_handshakes_active":   func() int { return len(e.gate.handshakes) },
 		"dws_pending_connections": func() int { return e.public.pending() },
+		"dws_memory_pressure":     func() int { return int(e.gate.pressure.memory.Load()) },
 	} {
 		set.NewGauge(name, func() float64 { return float64(read()) })
 	}
+	set.NewGauge("dws_scheduler_lag_seconds", func() float64 { return time.Duration(e.gate.pressure.lag.Load()).Seconds() })
 	set.RegisterMetricsWriter(func(w io.Writer) {
 		metrics.WriteCounterUint64(w, "dws_connections_evicted_total", e.public.evicted())
 	})

@@ -26,10 +26,11 @@ type client struct {
 
 var _ loop.Handler = (*client)(nil)
 
-// Bad messages beyond this rate end the socket.
+// What a client may owe before its socket is ended: 20 bad messages, or 20 s'
+// worth of good ones. Each adds 1/Limits.MessageRate s to it, a bad one badCost.
 const (
-	badInterval = time.Second
-	badBurst    = 20
+	mostOwed = 21 * time.Second
+	badCost  = time.Second
 )
 
 // Clients of a pod that stops are told to come back within this spread.
@@ -43,6 +44,10 @@ const ackTimeout = 2 * time.Second
 
 // Message takes one message of the client. Binary ones mean nothing here.
 func (c *client) Message(_ *loop.Conn, op ws.OpCode, payload []byte) {
+	if !c.Allow(monotonic(), time.Second/time.Duration(c.edge.opts.Limits.MessageRate), mostOwed) {
+		c.close(session.ReasonRate, "too many messages")
+		return
+	}
 	if op != ws.OpText {
 		return
 	}
@@ -303,7 +308,7 @@ func (c *client) refresh(token string) {
 // misbehaved answers a message that is none, and ends a socket that sends
 // nothing else. Only for the goroutine that reads the socket.
 func (c *client) misbehaved(details string) {
-	if !c.Allow(monotonic(), badInterval, badBurst) {
+	if !c.Allow(monotonic(), badCost, mostOwed) {
 		c.close(session.ReasonRate, "too many bad messages")
 		return
 	}

@@ -28,6 +28,8 @@ var help = map[string]string{
 	"dws_login_queue":                     "Logins that wait to be worked on.",
 	"dws_handshakes_active":               "TLS key exchanges in work.",
 	"dws_connections_evicted_total":       "Connections without a request that gave their place to a newcomer.",
+	"dws_memory_pressure":                 "Memory in use, in thousandths of the cgroup's limit; 0 without one. From 850 on no login is let in, from 920 on no connection.",
+	"dws_scheduler_lag_seconds":           "How long work that is ready waits for a processor: 99th percentile, smoothed. From 0.25 s on no login is let in.",
 	"dws_pending_connections":             "Connections that are no session yet.",
 	"dws_sessions_limit":                  "Sessions this pod takes at most.",
 	"dws_admission_refused_total":         "Connections and logins refused for want of room, by gate.",

@@ -30,6 +30,7 @@ type edge struct {
 	m       *edgeMetrics
 	gate    *admission
 	origins *origins
+	strikes *strikes
 	certs   *certs // nil: plain
 	keys    edgeKeys
 	refused chan struct{} // a token a refusal told over WebSocket
@@ -57,6 +58,7 @@ func newEdge(o Options, env edgeEnv) (*edge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read HTTP.TrustedProxies: %w", err)
 	}
+	e.strikes = newStrikes(o.Auth.Failures, addresses.client)
 	e.gate = newAdmission(o.Limits, addresses, env.engine.Len, e.m)
 	e.m.gauges(o.Metrics, e)
 	if e.origins, err = newOrigins(o.HTTP.Origins); err != nil {
@@ -81,7 +83,7 @@ func (e *edge) listen() error {
 
 func (e *edge) listenPublic() (*loop.Listener, error) {
 	return loop.Listen(e.public.addr(e.opts.HTTP.Addr), loop.ListenOptions{
-		Deadline: e.opts.HTTP.LoginDeadline, MaxPending: e.opts.Limits.MaxPending,
+		Deadline: e.opts.HTTP.LoginDeadline, MaxPending: e.gate.maxPending,
 		Admit: e.gate.admit, Released: e.gate.released,
 	})
 }
@@ -119,6 +121,7 @@ func (e *edge) runPublic(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve(s, front) })
 	g.Go(func() error { e.runProbe(ctx); return nil })
+	g.Go(func() error { e.gate.pressure.run(ctx); return nil })
 	if e.certs != nil {
 		g.Go(func() error { e.certs.watch(ctx); return nil })
 	}
@@ -174,7 +177,7 @@ func (e *edge) server(routes []route) *http.Server {
 	var only http.Protocols
 	only.SetHTTP1(true)
 	return &http.Server{
-		Handler:           e.around(newMux(routes)),
+		Handler:           e.around(e.keyed(newMux(routes))),
 		Protocols:         &only,
 		ReadHeaderTimeout: e.opts.HTTP.ReadHeaderTimeout,
 		IdleTimeout:       idleTimeout,

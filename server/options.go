@@ -75,9 +75,10 @@ type RPCOptions struct {
 	CertFile  string // with KeyFile and CAFile: mutual TLS
 	KeyFile   string
 	CAFile    string
-	Insecure  bool // speak in the clear though no certificate is set
-	Legacy    bool // serve PushEvent
-	PeerQueue int  // bytes that wait for one peer: 16 MiB
+	Name      string // DNS name or URI that must be in every pod's certificate: "daisi-ws"
+	Insecure  bool   // speak in the clear though no certificate is set
+	Legacy    bool   // serve PushEvent
+	PeerQueue int    // bytes that wait for one peer: 16 MiB
 }
 
 // RedisOptions say where Redis is.
@@ -109,6 +110,10 @@ type AuthOptions struct {
 	Refuse       string // how a refusal is told: "auto", "http" or "close": "auto"
 	TokenCache   string // "process" or "redis": "process"
 
+	// Failures is how often an address (of IPv6 a /64) may come with a wrong key
+	// or what is no token, a minute: 60. Beyond it: 429.
+	Failures int
+
 	Warning time.Duration // before expiry, token_expiring is sent: 60 s
 }
 
@@ -117,6 +122,9 @@ type SessionOptions struct {
 	Conflict string        // "takeover" or "reject": "takeover"
 	TTL      time.Duration // of a lock: 5 min, 1 min at least
 	LeaseTTL time.Duration // of a pod: 10 s
+	// Takeovers is how often a minute a session may be taken over, on whichever
+	// pods: 10. Beyond it the newcomer is refused, and the one that is in stays.
+	Takeovers int
 }
 
 // PingOptions find dead sockets.
@@ -128,13 +136,17 @@ type PingOptions struct {
 // LimitOptions bound what clients may use.
 type LimitOptions struct {
 	MaxSessions      int // 0: the file limit less a reserve
-	MaxPending       int // connections that are no session yet: 8,192
+	MaxPending       int // connections that are no session yet: 8,192, less where memory is limited
 	Handshakes       int // TLS key exchanges at once: 2 x GOMAXPROCS
 	LoginConcurrency int // logins in work: 512
 	LoginQueue       int // logins that wait for that: 8,192
 	MaxMessage       int // bytes from a client: 32 KiB
+	MessageRate      int // messages from a client a second, 20 s' worth of them at once: 100
 	MaxEvent         int // bytes of an event's body: 1 MiB
 	SendBudget       int // bytes queued for one socket: 1 MiB
+	// Cgroup is where the kernel tells of groups of processes and their memory:
+	// "/sys/fs/cgroup". Elsewhere (in tests) /proc/self/cgroup is its file "self".
+	Cgroup string
 }
 
 // ResumeOptions bound what a reconnecting client gets back.

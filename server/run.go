@@ -165,7 +165,7 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	var err error
 	c.redis, err = redisx.New(redisx.Options{
 		URL: g.opts.Redis.URL, Owner: g.owner, Addr: g.opts.PodAddr, Partitions: stream.Partitions,
-		LockTTL: g.opts.Session.TTL, LeaseTTL: g.opts.Session.LeaseTTL,
+		LockTTL: g.opts.Session.TTL, LeaseTTL: g.opts.Session.LeaseTTL, Takeovers: g.opts.Session.Takeovers,
 		OnUnsure: func(n int) { c.parts[n].Doubt() }, Metrics: g.opts.Metrics, Log: g.log,
 	})
 	if err != nil {

@@ -57,7 +57,7 @@ func (e *edge) login(w http.ResponseWriter, r *http.Request, who credentials) {
 	defer e.logins.leave()
 	a.key, a.broken = loop.CheckUpgrade(r)
 	if f := e.check(a, who); f != nil {
-		e.refuse(a, *f)
+		e.refuse(a, e.struck(r, *f))
 		return
 	}
 	e.m.authOK.Inc()
@@ -253,7 +253,7 @@ func openFault(err error) *fault {
 	}
 	f := refusal(r.Reason, r.Details)
 	if f.Status == http.StatusServiceUnavailable || f.Status == http.StatusTooManyRequests {
-		f.Retry = retryAfter()
+		f.Retry = retryAfter() + int(r.Again/time.Second)
 	}
 	return f
 }

@@ -70,6 +70,7 @@ func newCreds(o Options) (rpc.Creds, error) {
 		return rpc.Creds{}, errors.New("peers: set certificate, key and CA files (DWS_RPC_TLS_CERT_FILE, _KEY_FILE, _CA_FILE), or DWS_RPC_INSECURE=true where the network between pods is trusted")
 	}
 	creds := rpc.Creds{
+		ServerName: o.RPC.Name,
 		Certificate: func() (*tls.Certificate, error) {
 			c, err := tls.LoadX509KeyPair(o.RPC.CertFile, o.RPC.KeyFile)
 			return &c, err

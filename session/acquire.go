@@ -43,6 +43,11 @@ func (m *Manager[C]) acquire(ctx context.Context, l *login[C]) (Acquired, error)
 				return Acquired{}, &Refusal{Reason: ReasonConflict}
 			}
 			expect = got.Prev.Epoch // its holder is gone: that one may be taken over
+		case got.Verdict == Limited:
+			return Acquired{}, &Refusal{
+				Reason: ReasonRate, Again: got.Again,
+				Details: "this session was taken over too often: two clients log in as the same user",
+			}
 		default:
 			return got, m.acquired(l, got.Epoch, began)
 		}

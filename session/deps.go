@@ -45,19 +45,21 @@ type Verdict uint8
 
 // Script answers.
 const (
-	OK    Verdict = iota
-	Stale         // inc differs: assert the partition, then call again
-	Lost          // the lock is somebody else's, or gone
-	Taken         // reject mode: a live session holds it
+	OK      Verdict = iota
+	Stale           // inc differs: assert the partition, then call again
+	Lost            // the lock is somebody else's, or gone
+	Taken           // reject mode: a live session holds it
+	Limited         // taken over too often lately
 )
 
 // Acquired answers Acquire.
 type Acquired struct {
 	Verdict    Verdict
 	Epoch      uint64
-	Prev       *Lock  // former owner whose end must be confirmed, or, with Taken, the holder
-	Chat       string // selected chat of an earlier session
-	RevVersion uint64 // version of the revocation set
+	Prev       *Lock         // former owner whose end must be confirmed, or, with Taken, the holder
+	Again      time.Duration // Limited: until it may be
+	Chat       string        // selected chat of an earlier session
+	RevVersion uint64        // version of the revocation set
 }
 
 // Opened answers Open.

@@ -1,6 +1,9 @@
 package session
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // Reason says why a session ended, or why it never began. It is the one
 // vocabulary for close codes, HTTP statuses, error codes and metric labels.
@@ -115,6 +118,7 @@ func (r Reason) String() string { return r.Label() }
 type Refusal struct {
 	Reason  Reason
 	Details string
+	Again   time.Duration // after which it may be tried again; 0: unknown
 	Err     error
 }
 

@@ -151,14 +151,14 @@ func (s *Session[C]) Set(f Flags) bool { return Flags(s.flags.Or(uint32(f)))&f !
 // Unset takes f back.
 func (s *Session[C]) Unset(f Flags) { s.flags.And(^uint32(f)) }
 
-// Allow is a rate limiter (GCRA) of eight bytes: one message each interval on
-// average, burst of them at once. now is a monotonic clock in nanoseconds.
-// Only the goroutine that reads the socket may call it.
-func (s *Session[C]) Allow(now int64, interval time.Duration, burst int) bool {
-	due := max(s.rate, now)
-	if due-now > int64(interval)*int64(burst-1) {
+// Allow is a rate limiter (GCRA) of eight bytes: what a message costs is paid
+// off as time goes by, and most may be owed. now is a monotonic clock in
+// nanoseconds. Only the goroutine that reads the socket may call it.
+func (s *Session[C]) Allow(now int64, cost, most time.Duration) bool {
+	due := max(s.rate, now) + int64(cost)
+	if due-now > int64(most) {
 		return false
 	}
-	s.rate = due + int64(interval)
+	s.rate = due
 	return true
 }

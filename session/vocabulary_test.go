@@ -138,7 +138,7 @@ func TestSessionAllow(t *testing.T) {
 	now := int64(time.Hour)
 	f := func(at time.Duration, want bool) {
 		t.Helper()
-		if got := s.Allow(now+int64(at), 100*time.Millisecond, 3); got != want {
+		if got := s.Allow(now+int64(at), 100*time.Millisecond, 300*time.Millisecond); got != want {
 			t.Errorf("at %v: %v", at, got)
 		}
 	}

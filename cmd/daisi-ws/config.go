@@ -33,13 +33,14 @@ type config struct {
 	RPCAddr     string `env:"DWS_RPC_ADDR" envDefault:":50051" option:"RPC.Addr" doc:"port for other pods (gRPC)"`
 	RPCCert     string `env:"DWS_RPC_TLS_CERT_FILE" option:"RPC.CertFile" doc:"PEM chain of this pod; the three together: mutual TLS between pods"`
 	RPCKey      string `env:"DWS_RPC_TLS_KEY_FILE" option:"RPC.KeyFile" doc:"PEM key of that chain"`
-	RPCCA       string `env:"DWS_RPC_TLS_CA_FILE" option:"RPC.CAFile" doc:"PEM certificates that other pods' are checked against"`
+	RPCCA       string `env:"DWS_RPC_TLS_CA_FILE" option:"RPC.CAFile" doc:"PEM certificates that other pods' are checked against; all three files are read for each connection"`
+	RPCName     string `env:"DWS_RPC_TLS_NAME" envDefault:"daisi-ws" option:"RPC.Name" doc:"DNS name, or URI such as spiffe://…, that every pod's certificate must have"`
 	RPCInsecure bool   `env:"DWS_RPC_INSECURE" envDefault:"false" option:"RPC.Insecure" doc:"pods speak to each other in the clear"`
 	RPCLegacy   bool   `env:"DWS_RPC_LEGACY" envDefault:"false" option:"RPC.Legacy" doc:"serve PushEvent"`
 	PeerQueue   size   `env:"DWS_PEER_QUEUE" envDefault:"16MiB" option:"RPC.PeerQueue" doc:"bytes that may wait for one other pod"`
 
-	RedisURL     string `env:"DWS_REDIS_URL" mask:"url" option:"Redis.URL" doc:"redis://h:p/0, rediss://…; cluster: redis://h1:p?addr=h2:p, or one host and ?cluster=true; sentinel: redis://s1:p?addr=s2:p&master_name=m; empty: embedded"`
-	NATSURL      string `env:"DWS_NATS_URL" mask:"url" option:"NATS.URL" doc:"nats://h:p, commas between several; empty: embedded"`
+	RedisURL     string `env:"DWS_REDIS_URL" mask:"url" option:"Redis.URL" doc:"redis://h:p/0, rediss://…; cluster: redis://h1:p?addr=h2:p, or one host and ?cluster=true; sentinel: redis://s1:p?addr=s2:p&master_name=m; with rediss: ?ca=FILE&cert=FILE&key=FILE; empty: embedded"`
+	NATSURL      string `env:"DWS_NATS_URL" mask:"url" option:"NATS.URL" doc:"nats://h:p or tls://h:p, commas between several; ?creds=FILE&nkey=FILE&ca=FILE&cert=FILE&key=FILE behind the last; empty: embedded"`
 	NATSStream   string `env:"DWS_NATS_STREAM" envDefault:"wa_stream" option:"NATS.Stream" doc:"the publisher's stream"`
 	NATSCreate   bool   `env:"DWS_NATS_CREATE_STREAM" envDefault:"false" option:"NATS.CreateStream" doc:"make the publisher's stream when it is missing; always on when embedded"`
 	EventsStream string `env:"DWS_NATS_EVENTS_STREAM" envDefault:"dws_events" option:"NATS.EventsStream" doc:"our own stream, sourced from the publisher's"`
@@ -54,9 +55,13 @@ type config struct {
 	Refuse         string `env:"DWS_AUTH_REFUSE" envDefault:"auto" option:"Auth.Refuse" doc:"how refusals are told: http (status), close (101, error frame, close code), auto (close for browsers)"`
 	TokenCache     string `env:"DWS_AUTH_TOKEN_CACHE" envDefault:"process" option:"Auth.TokenCache" doc:"process, or redis: also the shared token_cache:<sha256>"`
 
+	Failures int `env:"DWS_AUTH_FAILURES" envDefault:"60" option:"Auth.Failures" doc:"wrong keys and tokens an address (of IPv6 a /64) may come with each minute; more: 429"`
+
 	Conflict string        `env:"DWS_SESSION_CONFLICT" envDefault:"takeover" option:"Session.Conflict" doc:"takeover: the newest socket wins; reject: the oldest does"`
 	TTL      time.Duration `env:"DWS_SESSION_TTL" envDefault:"5m" option:"Session.TTL" doc:"life of a session lock nobody renews"`
 	LeaseTTL time.Duration `env:"DWS_LEASE_TTL" envDefault:"10s" option:"Session.LeaseTTL" doc:"a pod without a beat for so long is taken for dead, and delivers nothing"`
+
+	Takeovers int `env:"DWS_SESSION_TAKEOVERS" envDefault:"10" option:"Session.Takeovers" doc:"how often a minute a session may be taken over, on whichever pods; more: the newcomer is refused (429, 4429)"`
 
 	PingInterval time.Duration `env:"DWS_PING_INTERVAL" envDefault:"30s" option:"Ping.Interval" doc:"between pings to a client"`
 	PongTimeout  time.Duration `env:"DWS_PONG_TIMEOUT" envDefault:"90s" option:"Ping.Timeout" doc:"a client without any byte for so long is dead"`
@@ -65,6 +70,7 @@ type config struct {
 	LoginConcurrency int  `env:"DWS_LOGIN_CONCURRENCY" envDefault:"512" option:"Limits.LoginConcurrency" doc:"logins in work at once"`
 	LoginQueue       int  `env:"DWS_LOGIN_QUEUE" envDefault:"8192" option:"Limits.LoginQueue" doc:"logins that may wait for that; more are refused with 503"`
 	MaxMessage       size `env:"DWS_MAX_MESSAGE" envDefault:"32KiB" option:"Limits.MaxMessage" doc:"largest message from a client; larger ones: close 1009"`
+	MessageRate      int  `env:"DWS_MESSAGE_RATE" envDefault:"100" option:"Limits.MessageRate" doc:"messages a second from a client, 20 s' worth of them at once; more: close 4429"`
 	MaxEvent         size `env:"DWS_MAX_EVENT" envDefault:"1MiB" option:"Limits.MaxEvent" doc:"largest event; larger ones are poison: skipped and counted"`
 	SendBudget       size `env:"DWS_SEND_BUDGET" envDefault:"1MiB" option:"Limits.SendBudget" doc:"bytes that may wait for one client; passing it: close 4408"`
 

@@ -1,5 +1,6 @@
--- acquire: KEYS inc e s sel.  ARGV inc nonce me conn reject expect ttl.
--- Answers 'S INC', 'T LOCK' (held by LOCK), or 'A EPOCH[ PREV]\nCHAT'.
+-- acquire: KEYS inc e s sel t.  ARGV inc nonce me conn reject expect ttl takeovers.
+-- Answers 'S INC', 'T LOCK' (held by LOCK), 'R MS' (taken over too often, for so
+-- long), or 'A EPOCH[ PREV]\nCHAT'.
 local inc = incarnation(ARGV[2])
 if inc ~= ARGV[1] then return 'S ' .. inc end
 local me, conn = ARGV[3], ARGV[4]
@@ -10,6 +11,11 @@ if owner == me and c == conn then -- the answer was lost
 end
 if owner and ARGV[5] == '1' and epoch ~= ARGV[6] then
   return 'T ' .. epoch .. ' ' .. c .. ' ' .. settled .. ' ' .. owner
+end
+if owner then -- somebody else's login ends: so many a minute, from the first on
+  local n = redis.call('INCR', KEYS[5])
+  if n == 1 then redis.call('PEXPIRE', KEYS[5], 60000) end
+  if n > tonumber(ARGV[8]) then return 'R ' .. redis.call('PTTL', KEYS[5]) end
 end
 local t = redis.call('TIME')
 local e = string.format('%.0f', math.max(

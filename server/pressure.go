@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"time"
+)
+
+// pressure is what a pod is short of, apart from what admission counts itself:
+// memory, and time. It is looked at ten times a second by run, and read by
+// everybody for nothing.
+type pressure struct {
+	memory atomic.Uint32 // thousandths of the cgroup's limit; 0: no limit
+	lag    atomic.Int64  // ns that work which is ready waits for a processor
+
+	// Owned by run.
+	group   *cgroup
+	sample  []metrics.Sample
+	counts  []uint64 // of the scheduler's histogram at the last look
+	freed   time.Time
+	release func() // debug.FreeOSMemory
+}
+
+// Of the cgroup's limit, in thousandths. Go's own limit is nine tenths of it;
+// the kernel's part (sockets, slabs) comes on top.
+const (
+	memoryCollect = 800 // garbage is collected and given back before anybody is refused
+	memoryRefuse  = 850 // no new logins
+	memoryShut    = 920 // connections are closed as they come
+)
+
+// lagRefuse is when logins are refused because those who are in wait too long
+// for a processor: well above what a burst does.
+const lagRefuse = 250 * time.Millisecond
+
+// Of run.
+const (
+	pressureEvery = 100 * time.Millisecond
+	freeEvery     = 5 * time.Second // between two give-backs that a full group asks for
+)
+
+// schedLatencies is how long goroutines that were ready waited to run.
+const schedLatencies = "/sched/latencies:seconds"
+
+func newPressure(group *cgroup) *pressure {
+	return &pressure{group: group, sample: []metrics.Sample{{Name: schedLatencies}}, release: debug.FreeOSMemory}
+}
+
+// run looks until ctx ends.
+func (p *pressure) run(ctx context.Context) {
+	tick := time.NewTicker(pressureEvery)
+	defer tick.Stop()
+	p.look(time.Now(), 0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case due := <-tick.C:
+			now := time.Now()
+			p.look(now, now.Sub(due))
+		}
+	}
+}
+
+// look takes the measures; late is how late it comes itself.
+func (p *pressure) look(now time.Time, late time.Duration) {
+	// Half of the last value stays: one bad tenth of a second is no overload.
+	p.lag.Store((p.lag.Load() + int64(max(late, p.waited()))) / 2)
+	p.memory.Store(p.full())
+	if p.memory.Load() >= memoryCollect && now.Sub(p.freed) >= freeEvery {
+		p.freed = now
+		p.release()
+		p.memory.Store(p.full())
+	}
+}
+
+func (p *pressure) full() uint32 {
+	used, limit := p.group.used()
+	if limit == 0 {
+		return 0
+	}
+	return uint32(min(used*1000/limit, 10_000))
+}
+
+// waited is the 99th percentile of the scheduler's latencies since the last
+// look.
+func (p *pressure) waited() time.Duration {
+	metrics.Read(p.sample)
+	h := p.sample[0].Value.Float64Histogram()
+	if len(p.counts) != len(h.Counts) {
+		p.counts = make([]uint64, len(h.Counts))
+		copy(p.counts, h.Counts)
+		return 0
+	}
+	total := uint64(0)
+	for i, n := range h.Counts {
+		total += n - p.counts[i]
+	}
+	rest := total / 100
+	bound := 0.0
+	for i := len(h.Counts) - 1; i >= 0 && total > 0; i-- {
+		if n := h.Counts[i] - p.counts[i]; n > rest {
+			bound = h.Buckets[i]
+			break
+		} else {
+			rest -= n
+		}
+	}
+	copy(p.counts, h.Counts)
+	if math.IsInf(bound, 0) {
+		return 0
+	}
+	return time.Duration(bound * float64(time.Second))
+}
+
+// refuses says in a word why no login should be let in now, "" if one should.
+func (p *pressure) refuses() (gate, string) {
+	switch {
+	case p.memory.Load() >= memoryRefuse:
+		return gateMemory, "this pod is short of memory"
+	case time.Duration(p.lag.Load()) >= lagRefuse:
+		return gateLag, "this pod is too busy"
+	}
+	return 0, ""
+}
+
+// shut says whether not even a refusal can be afforded.
+func (p *pressure) shut() bool { return p.memory.Load() >= memoryShut }
