@@ -181,7 +181,7 @@ func (c *client) refused(f frame) {
 }
 
 // Tick implements loop.Handler.
-func (c *client) Tick(*loop.Conn, uint32) {}
+func (c *client) Tick(*loop.Conn, uint32) uint32 { return 0 }
 
 // Closed implements loop.Handler.
 func (c *client) Closed(_ *loop.Conn, why loop.End) {

@@ -326,7 +326,7 @@ func (s *gateSession) Message(c *loop.Conn, _ ws.OpCode, payload []byte) {
 }
 
 // Tick implements loop.Handler.
-func (s *gateSession) Tick(*loop.Conn, uint32) {}
+func (s *gateSession) Tick(*loop.Conn, uint32) uint32 { return 0 }
 
 // Closed implements loop.Handler.
 func (s *gateSession) Closed(*loop.Conn, loop.End) {

@@ -92,7 +92,7 @@ func (s *sentinel) Message(*loop.Conn, ws.OpCode, []byte) {
 }
 
 // Tick implements loop.Handler.
-func (s *sentinel) Tick(*loop.Conn, uint32) {}
+func (s *sentinel) Tick(*loop.Conn, uint32) uint32 { return 0 }
 
 // Closed implements loop.Handler.
 func (s *sentinel) Closed(*loop.Conn, loop.End) {}

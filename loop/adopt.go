@@ -192,7 +192,7 @@ func (e *Engine) attach(c *Conn, tcp *net.TCPConn) error {
 	s := c.shard
 	s.mu.Lock()
 	c.nb = nb
-	s.table.add(c)
+	s.table.add(c, e.now.Load())
 	s.mu.Unlock()
 	// nbio reads under this lock: what was set before is seen there.
 	nb.Lock()

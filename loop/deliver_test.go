@@ -78,8 +78,8 @@ func (s *sequence) Message(_ *Conn, _ ws.OpCode, p []byte) {
 		close(s.done)
 	}
 }
-func (s *sequence) Tick(*Conn, uint32) {}
-func (s *sequence) Closed(*Conn, End)  {}
+func (s *sequence) Tick(*Conn, uint32) uint32 { return 0 }
+func (s *sequence) Closed(*Conn, End)         {}
 
 // TestDeliverLanes wants control ahead of events that still wait.
 func TestDeliverLanes(t *testing.T) {
@@ -226,7 +226,7 @@ func (*slow) Message(*Conn, ws.OpCode, []byte) { time.Sleep(100 * time.Microseco
 type quietHandler struct{}
 
 func (quietHandler) Message(*Conn, ws.OpCode, []byte) {}
-func (quietHandler) Tick(*Conn, uint32)               {}
+func (quietHandler) Tick(*Conn, uint32) uint32        { return 0 }
 func (quietHandler) Closed(*Conn, End)                {}
 
 // TestDeliverWhileBusy wants the worker to come back to a socket that was queued

@@ -14,9 +14,11 @@ type Handler interface {
 	// poller, in order; for bytes that came with the upgrade, in Adopt. payload
 	// is lent for the call. No Message follows Conn.Close.
 	Message(c *Conn, op ws.OpCode, payload []byte)
-	// Tick comes about once a second from the sweeper; now is in unix seconds.
-	// One that is under way may overlap Closed.
-	Tick(c *Conn, now uint32)
+	// Tick comes from the sweeper: about a second after the adoption, with each
+	// ping, and when it asked for; now is in unix seconds, and so is the next
+	// Tick that it asks for, 0 for none. One that is under way may overlap
+	// Closed.
+	Tick(c *Conn, now uint32) (next uint32)
 	// Closed is the last word about c, once. Any goroutine; one that began to
 	// call Message or Tick before may still be in there.
 	Closed(c *Conn, why End)

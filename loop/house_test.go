@@ -189,7 +189,7 @@ type echo struct {
 func newEcho() *echo { return &echo{ended: make(chan End, 2)} }
 
 func (h *echo) Message(c *Conn, op ws.OpCode, p []byte) { _ = c.Send(op, p) }
-func (h *echo) Tick(*Conn, uint32)                      {}
+func (h *echo) Tick(*Conn, uint32) uint32               { return 0 }
 func (h *echo) Closed(_ *Conn, why End)                 { h.ended <- why }
 
 // catcher keeps messages.
@@ -197,6 +197,7 @@ type catcher struct {
 	got   chan []byte
 	ended chan End
 	ticks chan uint32
+	next  uint32 // asked for by Tick
 }
 
 func newCatcher() *catcher {
@@ -205,11 +206,12 @@ func newCatcher() *catcher {
 
 func (h *catcher) Message(_ *Conn, _ ws.OpCode, p []byte) { h.got <- append([]byte(nil), p...) }
 func (h *catcher) Closed(_ *Conn, why End)                { h.ended <- why }
-func (h *catcher) Tick(_ *Conn, now uint32) {
+func (h *catcher) Tick(_ *Conn, now uint32) uint32 {
 	select {
 	case h.ticks <- now:
 	default:
 	}
+	return h.next
 }
 
 func (h *catcher) message(t testing.TB) []byte {

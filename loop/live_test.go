@@ -53,6 +53,51 @@ func TestPingAndTick(t *testing.T) {
 	})
 }
 
+// TestTickAsked wants Tick when it was asked for, and not before; TickSoon
+// overrules that.
+func TestTickAsked(t *testing.T) {
+	start := time.Now()
+	asked := uint32(start.Add(5 * time.Second).Unix())
+	hd := &asker{newEcho(), make(chan uint32, 10), asked}
+	h := startHouse(t, houseOptions{handler: func() Handler { return hd }})
+	h.raw(t, nil)
+	c := h.next(t)
+	tick := func(what string, from, to uint32) {
+		t.Helper()
+		select {
+		case now := <-hd.ticks:
+			if now < from || now > to {
+				t.Errorf("%s: tick at %d, want %d to %d", what, now, from, to)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: no tick", what)
+		}
+	}
+	tick("adopted", uint32(start.Unix()), asked-1)
+	tick("asked for", asked, asked+5)
+
+	c.TickSoon()
+	tick("soon", asked, asked+10)
+	if len(hd.ticks) != 0 {
+		t.Errorf("%d more", len(hd.ticks))
+	}
+}
+
+// asker asks for a tick at next.
+type asker struct {
+	*echo
+	ticks chan uint32
+	next  uint32
+}
+
+func (h *asker) Tick(_ *Conn, now uint32) uint32 {
+	h.ticks <- now
+	if now >= h.next {
+		return 0
+	}
+	return h.next
+}
+
 // TestDeadPeer wants a silent peer closed after PongTimeout, and a talking one
 // kept although it answers no ping.
 func TestDeadPeer(t *testing.T) {
@@ -143,7 +188,7 @@ func TestTickPanic(t *testing.T) {
 
 type tickPanicker struct{ *echo }
 
-func (*tickPanicker) Tick(*Conn, uint32) { panic("told to") }
+func (*tickPanicker) Tick(*Conn, uint32) uint32 { panic("told to") }
 
 // TestRunEnds wants everything closed when ctx ends, whatever is under way.
 func TestRunEnds(t *testing.T) {

@@ -42,6 +42,8 @@ func (c *Conn) setPartly(on bool) {
 	defer c.shard.mu.Unlock()
 	if on {
 		c.set(flagPartly)
+		e := c.engine()
+		c.shard.table.hasten(c, e.now.Load()+e.messageTimeout()+1)
 	} else {
 		c.unset(flagPartly)
 	}

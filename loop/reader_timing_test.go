@@ -78,15 +78,14 @@ func BenchmarkSweep(b *testing.B) {
 		c.flags.Store(flagOpen)
 		c.lastByte.Store(uint32(now.Unix()))
 		c.pingAt.Store(uint32(now.Unix()))
-		c.shard.table.add(c)
+		c.shard.table.add(c, uint32(now.Unix()))
 	}
-	w := sweeper{engine: e, buf: make([]*Conn, 0, walkStep)}
+	w := newSweeper(e, now)
 	b.ReportAllocs()
 	for b.Loop() {
+		now = now.Add(time.Second)
 		w.begin(now)
-		for _, s := range e.shards {
-			s.walk(w.buf, w.conn)
-		}
+		w.sweep()
 	}
 	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/sockets, "ns/socket")
 }

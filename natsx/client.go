@@ -15,6 +15,9 @@ const (
 	watchEvery = time.Second
 	// nudgeGap bounds how often a nudge may bring a look forward.
 	nudgeGap = 100 * time.Millisecond
+	// freshLook is how old the last good look may be for a Reader to trust
+	// that its server is there.
+	freshLook = watchEvery + watchEvery/2
 	// staleLook is how old the last good look may be while all is well.
 	staleLook = 5 * time.Second
 )
@@ -53,10 +56,13 @@ type incarnation struct {
 	id         string
 	partitions int
 
-	first, last atomic.Uint64 // as of the last look
-	seen        atomic.Uint64 // highest sequence that anybody saw: ours rewinds when the last falls below it
-	looked      atomic.Int64  // unix nanoseconds of the last good look
+	first, last atomic.Uint64             // as of the last look
+	seen        atomic.Uint64             // highest sequence that anybody saw: ours rewinds when the last falls below it
+	looked      atomic.Pointer[time.Time] // when the last good look ended
 }
+
+// age of the last good look.
+func (i *incarnation) age() time.Duration { return time.Since(*i.looked.Load()) }
 
 func (i *incarnation) stream() Stream {
 	return Stream{ID: i.id, Partitions: i.partitions, First: i.first.Load(), Last: i.last.Load()}

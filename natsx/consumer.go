@@ -13,15 +13,21 @@ import (
 // How a consumer is pulled. A pull stands always, so an event goes out the
 // moment it is stored; the next is asked for when half of one is used up.
 const (
-	pullBatch     = 512
-	pullExpires   = 30 * time.Second
-	pullHeartbeat = 450 * time.Millisecond
+	pullBatch   = 512
+	pullExpires = 30 * time.Second
+	// pullHeartbeat is slow: each wakes both sides, and 64 readers get each. A
+	// deaf consumer is found by asking the leader (Reader.Owes), not by them.
+	pullHeartbeat = 5 * time.Second
 	// chanSize holds what two pulls can bring, and their heartbeats.
 	chanSize = 2*pullBatch + 256
 	// inactive is after how long without a pull the server drops a consumer.
 	inactive = 10 * time.Second
-	// silence is how long a consumer may say nothing.
-	silence = time.Second
+	// silence is how long a consumer may say nothing: two heartbeats.
+	silence = 11 * time.Second
+	// onItsWay is how long an event may take from the stream to here, usually.
+	onItsWay = 100 * time.Millisecond
+	// lived is how old a consumer must be to be followed by another at once.
+	lived = time.Second
 	// answer is how long it may take to be made.
 	answer = 2 * time.Second
 	// readBatch and readBytes bound what one Next or one chunk of Read returns.
@@ -84,6 +90,7 @@ type consumer struct {
 	heard time.Time // last sign of life
 	seq   uint64    // its own sequence of the last message
 	asked int       // messages asked for that did not come
+	owed  uint64    // the leader's last of the partition when something seemed to be missing
 	big   bool      // next message is larger than a usual pull may bring
 }
 

@@ -10,8 +10,9 @@
 //
 //  1. A Reader returns the events of its partition in stream order, each once,
 //     none left out: it counts the consumer's own sequence and starts again
-//     from its position on any gap, error or silence of a second. What the
-//     stream dropped before it was read is told: TrimmedError.
+//     from its position on any gap, error or long silence, and when told that
+//     the leader holds what did not come. What the stream dropped before it was
+//     read is told: TrimmedError.
 //  2. Read returns only when every event of the range was handed over, which
 //     it asks the stream's leader: a replica that lags looks complete.
 //  3. Neither ever mixes two incarnations of the stream: each belongs to the

@@ -78,6 +78,34 @@ func TestReaderLostMessage(t *testing.T) {
 	t.Run("last", func(t *testing.T) { f(t, 0) })
 }
 
+// TestReaderDeaf takes the subscription away behind the reader's back: no word
+// comes, and none is missed, until it is told what the leader holds.
+func TestReaderDeaf(t *testing.T) {
+	srv := natstest.Start(t)
+	c := start(t, Options{URL: srv.URL, CreateStream: true, Partitions: 1})
+	r := c.Reader(0, 0)
+	defer r.Close()
+	pub := srv.Publisher(t)
+	first := pub.Publish("websocket.c.a.chats", body(0))
+	checkNumbers(t, readUntil(t, r, 1), 0)
+	r.Owes(first)
+	checkNoRestarts(t, c)
+	if err := r.cons.sub.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	last := pub.Publish("websocket.c.a.chats", body(1))
+	until(t, "the end of the stream seen", func() bool { return c.Stream().Last == last })
+	if _, err := r.Next(t.Context()); !errors.Is(err, ErrIdle) || !r.Current() {
+		t.Fatalf("got %v, current %v; want a deaf reader that does not know it", err, r.Current())
+	}
+	r.Owes(last)
+	r.Owes(last) // the first may have come just after the look
+	if r.Current() || c.m.restarts[restartSilent].Get() != 1 {
+		t.Fatalf("current %v, %d restarts; want another consumer", r.Current(), c.m.restarts[restartSilent].Get())
+	}
+	checkNumbers(t, readUntil(t, r, 1), 1)
+}
+
 // TestReaderServerKilled kills the server, store kept, under load; the
 // publisher repeats what was not acknowledged, with an id.
 func TestReaderServerKilled(t *testing.T) {

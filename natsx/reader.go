@@ -28,7 +28,7 @@ type restartReason uint8
 
 const (
 	restartGap        restartReason = iota // consumer sequence not contiguous
-	restartSilent                          // no word, not even a heartbeat
+	restartSilent                          // no word, or the leader has what did not come
 	restartStatus                          // deleted, or another refusal
 	restartConnection                      // reconnected: pulls were lost
 	restartCreate                          // could not be made
@@ -82,10 +82,26 @@ func (c *Client) Reader(n int, after uint64) *Reader {
 // poison skipped after it. All events of the partition up to it were returned.
 func (r *Reader) Pos() uint64 { return r.pos }
 
-// Current says that the consumer was heard of lately, so that whatever the
-// partition holds above Pos is on its way here. For the caller of Next.
+// Current says that there is a consumer, and that the server answered lately,
+// so that whatever the partition holds above Pos is on its way here. For the
+// caller of Next.
 func (r *Reader) Current() bool {
-	return r.cons != nil && r.cons.phase == pulling && time.Since(r.cons.heard) < silence
+	return r.cons != nil && r.cons.phase == pulling && r.inc.age() < freshLook
+}
+
+// Owes tells the Reader that the leader held seq, an event of this partition,
+// when the stream was last looked at. If that is a while ago and it did not
+// come, the consumer is deaf, and another is taken. For the caller of Next.
+func (r *Reader) Owes(seq uint64) {
+	k := r.cons
+	if k == nil || k.phase != pulling || len(k.ch) > 0 || r.pos >= seq {
+		return
+	}
+	if r.inc.age() >= onItsWay || r.pos < k.owed {
+		r.restart(restartSilent)
+		return
+	}
+	k.owed = seq // stored just now, perhaps; the second time it is late
 }
 
 // Next returns what is there, at least one event and at most 256 or about
@@ -184,7 +200,7 @@ func (r *Reader) prepare(now time.Time) (again <-chan time.Time, ch <-chan *nats
 func (r *Reader) restart(why restartReason) {
 	r.c.m.restarts[why].Inc()
 	now := time.Now()
-	if r.cons != nil && now.Sub(r.cons.born) > silence {
+	if r.cons != nil && now.Sub(r.cons.born) > lived {
 		r.retryAt, r.backoff = now, 0
 	} else {
 		r.backoff = min(max(2*r.backoff, backoffMin), backoffMax)
@@ -346,7 +362,7 @@ func (r *Reader) trim(from, first uint64) error {
 func (c *Client) trimmed(ctx context.Context, i *incarnation, pos uint64) (first uint64, err error) {
 	first, last := i.first.Load(), i.last.Load()
 	if pos >= (first+last)/2 || pos+1 >= last {
-		if time.Since(time.Unix(0, i.looked.Load())) < 3*watchEvery {
+		if i.age() < 3*watchEvery {
 			return 0, nil
 		}
 	}

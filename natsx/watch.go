@@ -117,7 +117,8 @@ func (c *Client) learned(s Stream) {
 	cur.first.Store(s.First)
 	cur.last.Store(s.Last)
 	cur.saw(s.Last)
-	cur.looked.Store(time.Now().UnixNano())
+	now := time.Now()
+	cur.looked.Store(&now)
 	if !fresh {
 		return
 	}

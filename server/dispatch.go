@@ -38,6 +38,7 @@ type eventReader interface {
 	Next(ctx context.Context) ([]session.Event, error) // natsx.ErrIdle after a second of nothing, or before
 	Pos() uint64                                       // all up to it was returned, or was poison
 	Current() bool                                     // what is above Pos is on its way
+	Owes(seq uint64)                                   // this one should have come by now
 	Close()
 }
 
@@ -99,9 +100,7 @@ func (d *dispatch) Run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, natsx.ErrIdle):
 			d.pos = max(d.pos, r.Pos()) // poison behind the last event
-			if r.Current() {
-				d.idle(ctx) // else all others look for themselves
-			}
+			d.idle(ctx, r)
 		case err != nil:
 			return err
 		default:
@@ -173,8 +172,12 @@ func (d *dispatch) send(q session.Owner, upto uint64, events []session.Event, l 
 }
 
 // idle reports progress, so that nobody serves itself for want of news, and
-// moves the watermark over what other partitions stored meanwhile.
-func (d *dispatch) idle(ctx context.Context) {
+// moves the watermark over what other partitions stored meanwhile. While the
+// reader hears nothing it keeps silent: then all others look for themselves.
+func (d *dispatch) idle(ctx context.Context, r eventReader) {
+	if !r.Current() {
+		return
+	}
 	if time.Since(d.asked) >= incEvery || d.inc == "" {
 		d.asked = time.Now()
 		inc, _, err := d.env.redis.Inc(ctx, d.n)
@@ -182,7 +185,9 @@ func (d *dispatch) idle(ctx context.Context) {
 			return
 		}
 		d.inc = inc
-		d.skip(ctx)
+		if d.skip(ctx, r); !r.Current() {
+			return
+		}
 	}
 	d.round++
 	for _, q := range d.env.live() {
@@ -194,14 +199,20 @@ func (d *dispatch) idle(ctx context.Context) {
 // skip moves pos to the stream's last sequence, read first, when the last of
 // this partition is not beyond pos: all between belongs to others. An end of
 // the stream that was read a second ago will do, and asks nobody while nothing
-// is published.
-func (d *dispatch) skip(ctx context.Context) {
+// is published. One of this partition that was stored when the end was read, and
+// did not come since, is owed.
+func (d *dispatch) skip(ctx context.Context, r eventReader) {
 	s := d.env.stream.Stream()
 	if s.ID != d.stream || s.Last <= d.pos {
 		return
 	}
-	if mine, err := d.env.stream.LastOf(ctx, natsx.PartitionSubject(d.n)); err == nil && mine <= d.pos {
+	mine, err := d.env.stream.LastOf(ctx, natsx.PartitionSubject(d.n))
+	switch {
+	case err != nil:
+	case mine <= d.pos:
 		d.pos = s.Last
+	case mine <= s.Last:
+		r.Owes(mine)
 	}
 }
 

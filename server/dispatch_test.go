@@ -124,19 +124,55 @@ func TestDispatchReportsProgress(t *testing.T) {
 	d.batch(ctx, events(11))
 	h.stream.Last, h.lastOf = 40, 11
 	d.inc = "" // a second has passed
-	d.idle(ctx)
+	r := &fakeReader{current: true}
+	d.idle(ctx, r)
 	h.want(t, "b@1", "(10,11][11]", "(11,40][]")
-	h.stream.Last, h.lastOf = 50, 45 // on its way
+	h.stream.Last, h.lastOf = 50, 55 // on its way
 	d.inc = ""
-	d.idle(ctx)
+	d.idle(ctx, r)
 	h.live = append(h.live, session.Pod{Owner: "c@1"})
-	d.idle(ctx)
+	d.idle(ctx, r)
+	if len(r.owed) > 0 {
+		t.Errorf("asked for %v, stored after the end was read", r.owed)
+	}
 	d.batch(ctx, events(45))
 	h.want(t, "b@1", "(10,11][11]", "(11,40][]", "(40,40][]", "(40,40][]", "(40,45][45]")
 	h.want(t, "c@1", "(40,40][]", "(40,45][45]")
 	h.live = h.live[:1]
-	d.idle(ctx)
+	d.idle(ctx, r)
 	if len(d.sent) != 1 {
 		t.Errorf("marks of %d pods kept", len(d.sent))
 	}
+}
+
+// A reader that does not get what the leader holds is told so, and reports
+// nothing: all others look for themselves.
+func TestDispatchAsksForWhatIsOwed(t *testing.T) {
+	ctx := context.Background()
+	h, d := newHouse3()
+	h.stream.Last, h.lastOf = 40, 35
+	r := &fakeReader{current: true}
+	d.idle(ctx, r)
+	if !slices.Equal(r.owed, []uint64{35}) {
+		t.Errorf("asked for %v, want 35", r.owed)
+	}
+	h.want(t, "b@1")
+	d.idle(ctx, r) // took another consumer, which is not there yet
+	h.want(t, "b@1")
+	if d.pos != 10 {
+		t.Errorf("at %d, past what is owed", d.pos)
+	}
+}
+
+// fakeReader is as current as told, until something is owed.
+type fakeReader struct {
+	eventReader
+	current bool
+	owed    []uint64
+}
+
+func (r *fakeReader) Current() bool { return r.current }
+func (r *fakeReader) Owes(seq uint64) {
+	r.owed = append(r.owed, seq)
+	r.current = false
 }

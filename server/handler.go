@@ -72,18 +72,24 @@ func (c *client) Message(_ *loop.Conn, op ws.OpCode, payload []byte) {
 }
 
 // Tick warns of the token's end, and brings it about.
-func (c *client) Tick(_ *loop.Conn, now uint32) {
+func (c *client) Tick(_ *loop.Conn, now uint32) (next uint32) {
 	expires := c.Expires()
 	if expires == 0 {
-		return
+		return 0
 	}
 	if now >= expires {
 		c.close(session.ReasonExpired, "")
-		return
+		return 0
 	}
-	if expires-now <= uint32(c.edge.opts.Auth.Warning/time.Second) && c.Has(session.FlagNewFrames) && c.Set(session.FlagWarned) {
-		c.send(encodeExpiring(time.Unix(int64(expires), 0)))
+	if warning := uint32(c.edge.opts.Auth.Warning / time.Second); c.Has(session.FlagNewFrames) && !c.Has(session.FlagWarned) {
+		if expires-now > warning {
+			return expires - warning
+		}
+		if c.Set(session.FlagWarned) {
+			c.send(encodeExpiring(time.Unix(int64(expires), 0)))
+		}
 	}
+	return expires
 }
 
 // Closed is the socket's last word.
@@ -300,6 +306,7 @@ func (c *client) refresh(token string) {
 		c.fail(session.ReasonToken, "the token gives other rights: connect again with it")
 	default:
 		c.SetExpires(claims.ExpiresAt)
+		c.Sock().TickSoon()
 		c.Unset(session.FlagWarned)
 		c.edge.m.refreshes.Inc()
 	}

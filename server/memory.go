@@ -10,8 +10,8 @@ import (
 // Times and sizes of giving memory back.
 const (
 	memoryEvery = 5 * time.Second
-	memoryPause = time.Minute // between two give-backs: each is a whole collection
-	memorySlack = 4 << 20     // bytes not worth one
+	memoryPause = 10 * time.Second // between two give-backs: each is a whole collection
+	memorySlack = 4 << 20          // bytes not worth one
 )
 
 // memory gives back to the system what a storm of logins or events has left
@@ -19,7 +19,7 @@ const (
 // the runtime keeps a tenth more: right for a busy process, but one that holds
 // idle sockets would go on holding its busiest moment. So when little is
 // allocated and a fourth of the heap is not in use, it is collected and given
-// back, at most once a minute.
+// back.
 type memory struct {
 	samples []metrics.Sample
 	before  uint64 // bytes allocated ever, at the last look
