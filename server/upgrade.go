@@ -61,8 +61,7 @@ func (e *edge) login(w http.ResponseWriter, r *http.Request, who credentials) {
 		return
 	}
 	e.m.authOK.Inc()
-	ctx, cancel := context.WithTimeout(r.Context(), e.opts.HTTP.LoginDeadline)
-	defer cancel()
+	ctx := r.Context() // net/http ends it with the connection, that is at LoginDeadline
 	t, f := e.gate.login(ctx)
 	if f != nil {
 		e.refuse(a, *f)

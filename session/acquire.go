@@ -30,9 +30,8 @@ func (m *Manager[C]) acquire(ctx context.Context, l *login[C]) (Acquired, error)
 		}
 		began := m.o.Now()
 		l.asked = true
-		call, end := m.call(ctx, &try)
+		call := m.call(ctx, &try)
 		got, err := m.o.Locks.Acquire(call, n, inc, key, s.conn, m.o.Reject, expect)
-		end()
 		switch {
 		case err != nil:
 			err = m.failed(ctx, &try, err)

@@ -91,9 +91,8 @@ func (m *Manager[C]) joinAdminOf(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		call, end := m.call(ctx, &try)
+		call := m.call(ctx, &try)
 		stale, err := m.o.Renewer.JoinAll(call, n, inc, []Want{AdminWant()})
-		end()
 		switch {
 		case err != nil:
 			err = m.failed(ctx, &try, err)

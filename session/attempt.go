@@ -18,12 +18,36 @@ type attempt struct {
 
 // call is the context of one call: without a limit of its own it would be
 // repeated, by whoever makes it, for as long as the whole login may take.
-func (m *Manager[C]) call(ctx context.Context, a *attempt) (context.Context, context.CancelFunc) {
-	now := m.o.Now()
+func (m *Manager[C]) call(ctx context.Context, a *attempt) context.Context {
 	if a.errors == 0 {
-		a.since = now
+		a.since = m.o.Now()
 	}
-	return context.WithTimeout(ctx, patience-(now-a.since))
+	return m.limited(ctx, a.since+patience)
+}
+
+// limit is a context with an earlier end than its parent's: Err tells it, Done
+// does not. So it needs no timer, of which a login would have several. It is
+// for calls that come back by themselves now and then and look at Err, as those
+// to Redis do; the parent's end is there for the rest.
+type limit struct {
+	context.Context
+	now func() time.Duration
+	end time.Duration
+}
+
+func (m *Manager[C]) limited(ctx context.Context, end time.Duration) context.Context {
+	return &limit{ctx, m.o.Now, end}
+}
+
+// Err is the parent's, or that the time is over.
+func (l *limit) Err() error {
+	if err := l.Context.Err(); err != nil {
+		return err
+	}
+	if l.now() >= l.end {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // failed waits before the next try. Not nil: no more tries.

@@ -78,7 +78,8 @@ type Reasserted struct {
 }
 
 // Locks keeps session locks in Redis; redisx implements it. All calls are
-// repeatable: an error is an unknown outcome, so call again.
+// repeatable: an error is an unknown outcome, so call again. Calls that wait look
+// at ctx.Err about once a second, besides at ctx.Done.
 type Locks interface {
 	// Acquire takes the lock; with reject it leaves a live holder other than
 	// the one with epoch expect alone.

@@ -110,9 +110,7 @@ func (m *Manager[C]) steps(ctx context.Context, l *login[C], greet func(*Session
 
 // recheck asks for the revocations as they were when the lock was taken.
 func (m *Manager[C]) recheck(ctx context.Context, l *login[C], version uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	revoked, err := m.o.Revoked(ctx, l.s, version)
+	revoked, err := m.o.Revoked(m.limited(ctx, m.o.Now()+patience), l.s, version)
 	switch {
 	case err != nil:
 		return &Refusal{Reason: ReasonOverloaded, Details: "revocations could not be read", Err: err}

@@ -45,7 +45,8 @@ type Options[C Socket] struct {
 	Farewell func(sock C, r Reason, details string)
 	// Revoked is asked once more before a login goes live, off any lock, with
 	// the version of the revocation set that the acquire saw. It may block to
-	// load a newer set. nil: nothing is ever revoked.
+	// load a newer set, and looks at ctx.Err as calls to Redis do. nil: nothing
+	// is ever revoked.
 	Revoked func(ctx context.Context, s *Session[C], version uint64) (bool, error)
 
 	LoginTimeout time.Duration        // of one Open, all told; 10 s

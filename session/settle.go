@@ -18,9 +18,8 @@ func (m *Manager[C]) settle(ctx context.Context, l *login[C], fence bool) error 
 			return err
 		}
 		began := m.o.Now()
-		call, end := m.call(ctx, &try)
+		call := m.call(ctx, &try)
 		got, err := m.o.Locks.Open(call, n, inc, h, fence)
-		end()
 		if gone := m.closed(l); gone != nil {
 			return gone
 		}
@@ -54,8 +53,7 @@ func (m *Manager[C]) reclaim(ctx context.Context, n int, h Held, try *attempt) (
 	if err != nil {
 		return nil, err
 	}
-	call, end := m.call(ctx, try)
-	defer end()
+	call := m.call(ctx, try)
 	answers, stale, err := m.o.Renewer.Reassert(call, n, inc, m.parts[n].lastSeen(), []Held{h})
 	switch {
 	case err != nil || !stale && len(answers) != 1:
