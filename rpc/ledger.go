@@ -1,6 +1,10 @@
 package rpc
 
-import "time"
+import (
+	"time"
+
+	"github.com/daisi/daisi-ws/session"
+)
 
 // ledger remembers what one partition sent to one peer and when, until it is
 // acked. The peer's lock guards it.
@@ -33,6 +37,12 @@ func (l *ledger) admit(now, timeout time.Duration) bool {
 	l.probed = now
 	l.clear() // what is forgotten here bounds the ledger
 	return true
+}
+
+// isSign says that b holds nothing to take: its sender is there, no more. Such
+// a sign has no ack: an idle cluster sends little else.
+func isSign(b *session.Batch) bool {
+	return b.From == b.Upto && len(b.Events) == 0 && len(b.Fences) == 0
 }
 
 // add notes a batch that was queued.

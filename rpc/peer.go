@@ -110,7 +110,9 @@ func (p *peer) offer(b *session.Batch) drop {
 	if !p.queue.push(b, content, now) {
 		return dropFull
 	}
-	l.add(b.Upto, now)
+	if !isSign(b) {
+		l.add(b.Upto, now)
+	}
 	return dropNone
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/daisi/daisi-ws/rpc/forwardpb"
+	"github.com/daisi/daisi-ws/session"
 )
 
 func TestPeerBacksOffAndOpensItsBreaker(t *testing.T) {
@@ -179,6 +180,32 @@ func TestPeerThatDoesNotAckGetsProbes(t *testing.T) {
 		synctest.Wait()
 		if !s.Send("b@1", batchOf(1, 200, 201, 10)) {
 			t.Error("refused after an ack")
+		}
+	})
+}
+
+// A sign of life has no ack, so that a peer which was sent nothing else is never
+// taken for a slow one.
+func TestPeerNeedsNoAckForSigns(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Service, n *fakeNet) {
+		for range 1 << 10 {
+			n.links[0].gate <- struct{}{}
+		}
+		sign := &session.Batch{Stream: "stream-1", N: 1, From: 7, Upto: 7, Inc: "inc"}
+		for range 10 {
+			if !s.Send("b@1", sign) {
+				t.Fatal("a sign was refused")
+			}
+			time.Sleep(time.Second)
+		}
+		real := *sign
+		real.Upto = 8
+		for i, want := range []bool{true, true, false} {
+			if s.Send("b@1", &real) != want {
+				t.Errorf("send %d without an ack: %v", i, !want)
+			}
+			real.From, real.Upto = real.Upto, real.Upto+1
+			time.Sleep(900 * ms)
 		}
 	})
 }

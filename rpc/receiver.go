@@ -249,13 +249,20 @@ func (in *inbound) take() error {
 		svc.tally.took(len(f.marks), 0)
 		for _, b := range f.marks {
 			b.Stream = in.streamID
-			svc.opts.Sink.Take(b, in.acks.of(b.N))
+			ack := in.acks.of(b.N)
+			if isSign(b) {
+				ack = unasked
+			}
+			svc.opts.Sink.Take(b, ack)
 		}
 	default:
 		return badFrame("only batch and progress may follow hello")
 	}
 	return nil
 }
+
+// unasked is the ack of what its sender wants none for.
+func unasked(uint64) {}
 
 // badFrame is the status of a stream that a peer broke by what it sent.
 func badFrame(format string, args ...any) error {

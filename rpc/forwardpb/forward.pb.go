@@ -556,7 +556,8 @@ func (x *Mark) GetInc() string {
 	return ""
 }
 
-// Ack says that the receiver's watermark of the partition has passed upto.
+// Ack says that the receiver's watermark of the partition has passed upto. A
+// mark from X to X asks for none: its sender is there, no more.
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
