@@ -34,21 +34,26 @@ func (m *Manager[C]) acquire(ctx context.Context, l *login[C]) (Acquired, error)
 		got, err := m.o.Locks.Acquire(call, n, inc, key, s.conn, m.o.Reject, expect)
 		switch {
 		case err != nil:
+			l.unsure = true
 			err = m.failed(ctx, &try, err)
 		case got.Verdict == Stale:
 			try, err = attempt{}, m.assert(ctx, n)
 		case got.Verdict == Taken:
+			l.unsure = false
 			if got.Prev == nil || m.holds(key, got.Prev) {
 				return Acquired{}, &Refusal{Reason: ReasonConflict}
 			}
 			expect = got.Prev.Epoch // its holder is gone: that one may be taken over
 		case got.Verdict == Limited:
+			l.unsure = false
 			return Acquired{}, &Refusal{
 				Reason: ReasonRate, Again: got.Again,
 				Details: "this session was taken over too often: two clients log in as the same user",
 			}
 		default:
-			return got, m.acquired(l, got.Epoch, began)
+			err = m.acquired(l, got.Epoch, began)
+			l.unsure = err != nil
+			return got, err
 		}
 		if err != nil {
 			return Acquired{}, err

@@ -37,6 +37,7 @@ type login[C Socket] struct {
 	// Owned by its goroutine.
 	began   time.Duration
 	asked   bool            // an acquire may have reached Redis
+	unsure  bool            // one may have taken the lock from a session here that has not been ended
 	entered bool            // an open may have joined the routes
 	chat    string          // with this chat
 	former  <-chan struct{} // closed when the socket replaced here has its close frame out; nil: none was
@@ -237,10 +238,12 @@ func (m *Manager[C]) goLive(l *login[C], greet func(*Session[C], Ready)) (next *
 	return sh.handOver(l), nil
 }
 
-// fail ends a login that did not go live. The order matters: edges that its
-// Open may have joined late are left, the lock is released (by connection, so
-// whether or not it was ever acquired), and only then may a next login of the
-// key begin, whose acquire goes behind both in the partition's lane.
+// fail ends a login that did not go live. The order matters: a session here
+// whose lock it may have taken goes too, for the release would leave it without
+// one, and the next login elsewhere would not hear of it; edges that its Open may
+// have joined late are left, the lock is released (by connection, so whether or
+// not it was ever acquired), and only then may a next login of the key begin,
+// whose acquire goes behind both in the partition's lane.
 func (m *Manager[C]) fail(l *login[C], err error) error {
 	var r *Refusal
 	if !errors.As(err, &r) {
@@ -253,9 +256,19 @@ func (m *Manager[C]) fail(l *login[C], err error) error {
 	}
 	e, ok := m.end(sh, s, r.Reason, r.Details)
 	key := s.Key()
+	var former ended[C]
+	robbed := false
+	if l.unsure {
+		if former.s = sh.find(key); former.s != nil {
+			former, robbed = m.end(sh, former.s, ReasonLost, "another login of it took the lock, and failed")
+		}
+	}
 	sh.mu.Unlock()
 	if ok {
 		m.bid(e)
+	}
+	if robbed {
+		m.bid(former)
 	}
 	if l.entered {
 		m.leaveLate(key, l.chat)

@@ -329,3 +329,38 @@ func TestOpenChat(t *testing.T) {
 		t.Errorf("chat %q is not granted", got)
 	}
 }
+
+// A login that took the lock from a socket of its own pod, and fails without
+// knowing it, takes that socket with it: otherwise nobody would, for what it
+// leaves is a tombstone, and the next login on another pod asks nobody (S1).
+func TestOpenThatFailedUnsurely(t *testing.T) {
+	for _, stale := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			a, b := w.pod(t, "a@1"), w.pod(t, "b@1")
+			old := a.mustLogin(t, alice, Login{})
+			a.setFault(func(op string, after bool) error {
+				if op != "acquire" || !after {
+					return nil
+				}
+				if stale {
+					w.flush()
+				}
+				return errLost
+			})
+			if _, err := a.login(alice, Login{}); err == nil {
+				t.Fatal("a login whose acquire is never answered went live")
+			}
+			a.setFault(nil)
+			synctest.Wait()
+			b.mustLogin(t, alice, Login{})
+			if st := a.m.Index().State(old); st != Closing {
+				t.Errorf("the older socket is %v beside a newer one of another pod", st)
+			}
+			if code := old.Sock().code; code != ReasonLost.CloseCode() {
+				t.Errorf("it was closed with %d, want %d: its client is to come back", code, ReasonLost.CloseCode())
+			}
+			a.whole(t)
+		})
+	}
+}
