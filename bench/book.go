@@ -10,8 +10,12 @@ import (
 // values. Its pages are made before the first event; entries are added by Feed.
 type Book struct {
 	Run   uint64 // marks the run's events, so that others' are told apart
+	base  uint32 // index of the first page: other parts of the run have others
 	pages []*Page
 }
+
+// partShift leaves room for a million pages in each of 4,096 parts.
+const partShift = 20
 
 // NewBook returns an empty book for the run with this mark.
 func NewBook(run uint64) *Book { return &Book{Run: run} }
@@ -21,10 +25,10 @@ func (b *Book) Pages() []*Page { return b.pages }
 
 // page is the page with this index, nil if there is none.
 func (b *Book) page(i uint32) *Page {
-	if int(i) >= len(b.pages) {
+	if i < b.base || int(i-b.base) >= len(b.pages) {
 		return nil
 	}
-	return b.pages[i]
+	return b.pages[i-b.base]
 }
 
 // Topic is what an event of a page is about: the rest of its subject.
@@ -58,7 +62,7 @@ func (e entry) sure() bool    { return e&unsure == 0 }
 // Page makes a page with topic 0 = chats and one messages topic for each chat.
 // Not safe for concurrent use, nor after the first event.
 func (b *Book) Page(company, agent string, chats ...string) *Page {
-	p := &Page{Company: company, Agent: agent, index: uint32(len(b.pages)), Topics: []Topic{{Kind: session.KindChats}}}
+	p := &Page{Company: company, Agent: agent, index: b.base + uint32(len(b.pages)), Topics: []Topic{{Kind: session.KindChats}}}
 	for _, c := range chats {
 		p.Topics = append(p.Topics, Topic{Kind: session.KindMessages, Chat: c})
 	}

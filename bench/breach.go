@@ -16,12 +16,14 @@ const (
 	Damaged                   // bytes differ from what was published
 	Forged                    // claims to be of this run, but was never published
 	TwoOwners                 // two sockets of one key at once
+	Unexplained               // a gap frame although nothing was broken and nothing too slow
 	breaches
 )
 
 var breachNames = [breaches]string{
 	Lost: "lost", Repeated: "repeated", Disordered: "out_of_order", WrongChat: "wrong_chat",
 	WrongTenant: "wrong_tenant", Damaged: "damaged", Forged: "forged", TwoOwners: "two_owners",
+	Unexplained: "unexplained_gap",
 }
 
 // String is the name in reports.

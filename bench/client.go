@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,11 +31,13 @@ type client struct {
 	watch *Watch
 	user  *User
 	mode  ChatMode
+	door  uint16
 	hint  uint32 // spreads counters and histograms
 
 	mu    sync.Mutex
 	state clientState
 	login chan error // told once, when the login is through or failed; nil afterwards
+	early bool       // it ended before the login was through
 	conn  *loop.Conn // nil before the first callback and after the end
 }
 
@@ -108,6 +111,7 @@ func (c *client) ready(conn *loop.Conn, f frame) {
 			}
 		}
 		c.conn, c.state = conn, clientReady
+		c.user.took(c)
 		c.fleet.open.Add(1)
 		topic := c.user.Chat
 		if c.mode == ChatNone || c.mode == ChatSelect {
@@ -188,13 +192,54 @@ func (c *client) Closed(_ *loop.Conn, why loop.End) {
 	c.watch.Closed()
 	c.mu.Lock()
 	open := c.state >= clientReady
+	c.early = c.login != nil
 	c.state, c.conn = clientClosed, nil
-	if open || c.login != nil {
+	if c.early {
 		c.tell(fmt.Errorf("closed with %d before it was live: %w", why.Code, orErr(why.Err, errNoReady)))
 	}
 	c.mu.Unlock()
 	c.fleet.closed(c, why, open)
 }
+
+// asked says whether someone waited for the login when the socket ended.
+func (c *client) asked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.early
+}
+
+// leave ends the socket of u, if it has one, and waits for that.
+func (u *User) leave(ctx context.Context) error {
+	u.mu.Lock()
+	c := u.client
+	u.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	conn := c.conn
+	c.mu.Unlock()
+	if conn == nil {
+		return nil
+	}
+	conn.Close(1000, "")
+	ctx, cancel := context.WithTimeout(ctx, leaveWait)
+	defer cancel()
+	for {
+		c.mu.Lock()
+		gone := c.conn == nil
+		c.mu.Unlock()
+		if gone {
+			return nil
+		}
+		if err := Wait(ctx, time.Now().Add(2*time.Millisecond)); err != nil {
+			return fmt.Errorf("leave: %w", err)
+		}
+	}
+}
+
+// leaveWait is how long a close handshake may take.
+const leaveWait = 5 * time.Second
 
 func orErr(err, def error) error {
 	if err == nil {

@@ -39,40 +39,31 @@ type connect struct{ ConnectOptions }
 // Name implements Scenario.
 func (connect) Name() string { return "connect" }
 
-// footprint is what sessions are measured by.
-type footprint struct {
-	server  []Process
-	own     Process
-	kernel  Kernel
-	slabs   map[string]int64
-	metrics Series
-}
-
 // Run implements Scenario.
 func (s connect) Run(ctx context.Context, st *Stage) error {
-	st.faulty = s.During != nil
+	st.breaks(s.During != nil)
 	st.Want("junk==0,login_failures==0")
 	if !st.faulty {
 		st.Want("closed==0")
 	}
+	return s.come(ctx, st)
+}
+
+// come opens the sessions and holds them.
+func (s connect) come(ctx context.Context, st *Stage) error {
 	logins := s.population(st)
-	before, err := s.footprint(ctx, st)
+	debug.FreeOSMemory() // what was only made on the way is no part of a socket
+	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
+		return err
+	}
+	err := st.Phase(ctx, phaseSettle, func() error {
+		debug.FreeOSMemory()
+		return Wait(ctx, time.Now().Add(st.Options.Settle))
+	})
 	if err != nil {
 		return err
 	}
-	login, err := st.Measure("login", func() error { return st.Login(ctx, logins, nil) })
-	if err != nil {
-		return err
-	}
-	if err := Wait(ctx, time.Now().Add(st.Options.Settle)); err != nil {
-		return err
-	}
-	after, err := s.footprint(ctx, st)
-	if err != nil {
-		return err
-	}
-	open := float64(st.Fleet.Open())
-	hold, err := st.Measure("hold", func() error {
+	return st.Phase(ctx, phaseHold, func() error {
 		if s.During != nil {
 			if err := s.During(ctx, st); err != nil {
 				return fmt.Errorf("during the hold: %w", err)
@@ -80,85 +71,145 @@ func (s connect) Run(ctx context.Context, st *Stage) error {
 		}
 		return Wait(ctx, time.Now().Add(s.Hold))
 	})
-	if open > 0 {
-		s.figures(st, before, after, open)
-		s.costs(st, login, hold, open)
-	}
-	return err
 }
 
+// Phases that several scenarios have.
+const (
+	phaseLogin   = "login"
+	phaseSettle  = "settle"
+	phaseHold    = "hold"
+	phaseDeliver = "deliver"
+)
+
+// population makes the sessions of this part. Names are shared by agents, so
+// that a million users do not weigh more than they must.
 func (s connect) population(st *Stage) []Login {
-	pages := make([]*Page, s.Agents)
-	for i := range pages {
-		pages[i] = st.Book.Page(st.Options.Company, fmt.Sprintf("agent%d", i), fmt.Sprintf("62812%05d@s.whatsapp.net", i))
+	part := st.Options.Part
+	names := make([]string, (s.Sessions+s.Agents-1)/s.Agents)
+	for i := range names {
+		names[i] = fmt.Sprintf("user%d", i)
 	}
-	logins := make([]Login, s.Sessions)
-	for i := range logins {
-		l := Login{User: &User{Page: pages[i%s.Agents], Name: fmt.Sprintf("user%d", i/s.Agents)}, Door: i % st.Doors()}
-		if s.Chat {
-			l.User.Chat, l.Mode = topicMain, ChatQuery
+	var logins []Login
+	for a := range s.Agents {
+		if !part.Mine(a) {
+			continue
 		}
-		logins[i] = l
+		page := st.Book.Page(st.Options.Company, fmt.Sprintf("agent%d", a), fmt.Sprintf("62812%05d@s.whatsapp.net", a))
+		for n := 0; n*s.Agents+a < s.Sessions; n++ {
+			l := Login{User: &User{Page: page, Name: names[n]}, Door: (n*s.Agents + a) % st.Doors()}
+			if s.Chat {
+				l.User.Chat, l.Mode = topicMain, ChatQuery
+			}
+			logins = append(logins, l)
+		}
 	}
 	return logins
 }
 
-func (s connect) footprint(ctx context.Context, st *Stage) (f footprint, err error) {
-	debug.FreeOSMemory() // what was only made on the way is no part of a socket
-	if f.server, err = st.Sampler.Processes(); err != nil {
-		return f, err
+// Figures implements figured.
+func (s connect) Figures(st *Stage) {
+	login, settle, hold := st.Phases[phaseLogin], st.Phases[phaseSettle], st.Phases[phaseHold]
+	if login == nil || login.End.Open == 0 {
+		return
 	}
-	if f.own, err = ReadProcess(0); err != nil {
-		return f, err
+	st.footprint(login, settle)
+	st.loginCost(login)
+	if hold != nil {
+		st.holdCost(hold)
 	}
-	f.kernel, f.slabs = ReadKernel(), ReadSlabs()
-	f.metrics, err = st.Scraper.Read(ctx)
-	st.Report.fail(err)
-	return f, nil
 }
 
-func (s connect) figures(st *Stage, before, after footprint, open float64) {
+// footprint adds what sessions weigh: from before the first login until after
+// settle, or until the last login when it did not come to that.
+func (st *Stage) footprint(login, settle *Phase) {
 	r := st.Report
+	last := settle
+	if last == nil {
+		last = login
+	}
+	open := float64(last.End.Open)
 	r.Add("sessions", open, "", "open after the ramp")
-	r.Add("logins_per_second", float64(r.Logins.OK)/r.Logins.Seconds, "1/s", fmt.Sprintf("%d at once", st.Options.LoginWorkers))
-	if len(after.server) > 0 {
+	if r.Logins != nil && r.Logins.Seconds > 0 {
+		r.Add("logins_per_second", float64(r.Logins.OK)/r.Logins.Seconds, "1/s", fmt.Sprintf("%d at once in a process", st.Options.LoginWorkers))
+	}
+	if len(last.Usage.After) > 0 {
 		var rss, gained int64
-		for i, p := range after.server {
+		for i, p := range last.Usage.After {
 			rss += p.RSS
-			gained += p.RSS - before.server[i].RSS
+			gained += p.RSS - login.Usage.Before[i].RSS
 		}
-		r.Add("server_rss", float64(rss), "B", "all pids")
+		n := len(last.Usage.After)
+		r.Add("server_rss", float64(rss), "B", fmt.Sprintf("all %d processes", n))
+		r.Add("server_rss_empty", float64(rss-gained)/float64(n), "B", "a process without a session")
 		r.Add("rss_per_session", float64(gained)/open, "B", "RSS gained by the ramp, a session")
 	}
-	r.Add("client_rss_per_socket", float64(after.own.RSS-before.own.RSS)/open, "B", "this process")
-	r.Generator.Bytes = after.own.RSS - before.own.RSS
-	r.Add("kernel_slab_per_session", float64(after.kernel.Slab-before.kernel.Slab)/open, "B", "whole machine: both ends of a connection when the server is on it")
-	r.Add("kernel_tcp_per_session", float64(after.kernel.TCP-before.kernel.TCP)/open, "B", "socket buffers, this network namespace")
-	if after.slabs != nil {
-		r.Slabs = make(map[string]int64)
-		for name, n := range after.slabs {
-			// Smaller ones are other people's.
-			if d := n - before.slabs[name]; float64(d) > 16*open || float64(d) < -16*open {
-				r.Slabs[name] = d
-			}
-		}
-	}
-	if g := after.metrics.Total(metricGoroutines); g > 0 {
-		r.Add("goroutines_before", before.metrics.Total(metricGoroutines), "", "all pods")
+	own := last.End.RSS - login.Begin.RSS
+	r.Add("client_rss_per_socket", float64(own)/open, "B", fmt.Sprintf("RSS gained by %d client processes, a socket", last.End.Processes))
+	r.Add("client_rss", float64(last.End.RSS), "B", "all client processes")
+	r.Generator.Bytes = own
+	before, after := login.Before, last.After
+	r.Add("kernel_slab_per_session", float64(after.Kernel.Slab-before.Kernel.Slab)/open, "B", "whole machine: both ends of a connection when the server is on it")
+	r.Add("kernel_slab", float64(after.Kernel.Slab), "B", "whole machine")
+	r.Add("kernel_tcp_per_session", float64(after.Kernel.TCP-before.Kernel.TCP)/open, "B", "socket buffers, this network namespace")
+	r.Add("kernel_sockets", float64(after.Kernel.Sockets), "", "TCP, this network namespace")
+	r.Add("memory_available", float64(after.Kernel.Available), "B", "whole machine; before: "+bytesText(float64(before.Kernel.Available)))
+	r.Slabs = slabsGained(before.Slabs, after.Slabs, open)
+	if g := after.Metrics.Total(metricGoroutines); g > 0 {
+		r.Add("goroutines_before", before.Metrics.Total(metricGoroutines), "", "all pods")
 		r.Add("goroutines", g, "", "all pods, after the ramp")
 	}
-	r.Server = before.metrics.Changes(after.metrics)
+	r.Server = before.Metrics.Changes(after.Metrics)
+	if after.Redis != (RedisInfo{}) {
+		r.Add("redis_memory", float64(after.Redis.Memory), "B", "")
+		r.Add("redis_memory_per_session", float64(after.Redis.Memory-before.Redis.Memory)/open, "B", "lock, route and all else")
+	}
 }
 
-func (s connect) costs(st *Stage, login, hold Usage, open float64) {
-	r := st.Report
-	if ok := float64(r.Logins.OK); ok > 0 {
-		r.Add("client_cpu_per_login", login.Own/ok, "s", "this process")
-		if len(st.Options.PIDs) > 0 {
-			r.Add("server_cpu_per_login", login.Server/ok, "s", "all pids, until the last login")
+// slabsGained is what the slab caches that matter grew by.
+func slabsGained(before, after map[string]int64, open float64) map[string]int64 {
+	if after == nil {
+		return nil
+	}
+	gained := make(map[string]int64)
+	for name, n := range after {
+		// Smaller ones are other people's.
+		if d := n - before[name]; float64(d) > 16*open || float64(d) < -16*open {
+			gained[name] = d
 		}
 	}
-	if len(st.Options.PIDs) > 0 && hold.Seconds > 0 {
-		r.Add("idle_cpu_per_session", hold.Server/hold.Seconds/open, "", "seconds a second, all pids, while held")
+	return gained
+}
+
+// loginCost adds what a login cost.
+func (st *Stage) loginCost(p *Phase) {
+	r, ok := st.Report, float64(p.Logins())
+	if ok == 0 {
+		return
+	}
+	r.Add("client_cpu_per_login", p.Own/ok, "s", "client processes")
+	if len(st.Options.PIDs) > 0 {
+		r.Add("server_cpu_per_login", p.Server/ok, "s", "all pids, until the last login")
+	}
+	if p.After.Redis != (RedisInfo{}) {
+		r.Add("redis_cpu_per_login", (p.After.Redis.CPU-p.Before.Redis.CPU)/ok, "s", "")
+		r.Add("redis_commands_per_login", float64(p.After.Redis.Commands-p.Before.Redis.Commands)/ok, "", "calls inside of scripts counted")
+	}
+}
+
+// holdCost adds what sessions cost while nothing happens.
+func (st *Stage) holdCost(p *Phase) {
+	r, open := st.Report, float64(p.End.Open)
+	if p.Seconds <= 0 || open <= 0 {
+		return
+	}
+	if len(st.Options.PIDs) > 0 {
+		r.Add("idle_cpu_per_session", p.Server/p.Seconds/open, "", "seconds a second, all pids, while held")
+		r.Add("idle_cpu", p.Server/p.Seconds, "", "cores, all pids, while held")
+	}
+	r.Add("idle_cpu_clients", p.Own/p.Seconds, "", "cores, client processes, while held")
+	r.Add("idle_machine_busy", p.Machine, "", "share of all cores, while held")
+	if p.After.Redis != (RedisInfo{}) {
+		r.Add("idle_redis_commands", float64(p.After.Redis.Commands-p.Before.Redis.Commands)/p.Seconds, "1/s", "while held; calls inside of scripts counted")
+		r.Add("idle_redis_cpu", (p.After.Redis.CPU-p.Before.Redis.CPU)/p.Seconds, "", "cores, while held")
 	}
 }

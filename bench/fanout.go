@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -34,6 +33,11 @@ type FanoutOptions struct {
 
 // Fanout runs the fanout scenario.
 func Fanout(ctx context.Context, o FanoutOptions) (*Report, error) {
+	o = o.withDefaults()
+	return Run(ctx, o.Options, fanout{o})
+}
+
+func (o FanoutOptions) withDefaults() FanoutOptions {
 	orInt(&o.Sessions, 1500)
 	orInt(&o.Agents, 50)
 	if o.Receivers > 0 {
@@ -53,7 +57,7 @@ func Fanout(ctx context.Context, o FanoutOptions) (*Report, error) {
 	if o.Chats <= 0 && o.Messages <= 0 {
 		o.Chats, o.Messages = 1, 1
 	}
-	return Run(ctx, o.Options, fanout{o})
+	return o
 }
 
 type fanout struct{ FanoutOptions }
@@ -72,7 +76,7 @@ func (fanout) Name() string { return "fanout" }
 // Run implements Scenario.
 func (s fanout) Run(ctx context.Context, st *Stage) error {
 	st.Want("junk==0,login_failures==0")
-	st.faulty = s.During != nil
+	st.breaks(s.During != nil)
 	if !st.faulty { // faults may close sockets, and are told by gaps
 		st.Want("closed==0,gaps==0,unsure==0")
 	}
@@ -80,12 +84,12 @@ func (s fanout) Run(ctx context.Context, st *Stage) error {
 		return err
 	}
 	logins := s.population(st)
-	if _, err := st.Measure("login", func() error { return st.Login(ctx, logins, nil) }); err != nil {
+	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
 		return err
 	}
-	picks := s.picker(st.Book.Pages(), st.Rand("events"))
-	if n := int(s.Rate * s.Warmup.Seconds()); n > 0 {
-		if err := st.Feed.Play(ctx, Pacer{Start: time.Now(), Rate: s.Rate, Burst: s.Burst}, n, picks); err != nil {
+	picks := s.picker(st.Book.Pages(), st.Rand(fmt.Sprintf("events %d", st.Options.Part.Index)))
+	if n := st.Options.Part.share(int(s.Rate * s.Warmup.Seconds())); n > 0 {
+		if err := st.Feed.Play(ctx, st.pacer(s.Rate, s.Burst), n, picks); err != nil {
 			return err
 		}
 		if err := st.Feed.Flush(ctx); err != nil {
@@ -97,47 +101,34 @@ func (s fanout) Run(ctx context.Context, st *Stage) error {
 		st.Fleet.delivery.Reset()
 		st.Fleet.deliveryRaw.Reset()
 	}
-	idle, err := s.idle(ctx, st)
-	if err != nil {
+	if err := s.idle(ctx, st); err != nil {
 		return err
 	}
-	before, unread := st.Scraper.Read(ctx)
-	frames, published := st.Fleet.Frames(), st.Book.Published()
-	use, err := st.Measure("deliver", func() error { return s.deliver(ctx, st, picks) })
-	s.figures(st, use, idle, st.Fleet.Frames()-frames, st.Book.Published()-published)
-	if err != nil {
-		return err
-	}
-	after, err := st.Scraper.Read(ctx)
-	if err = errors.Join(unread, err); err != nil {
-		if !st.faulty {
-			st.Report.fail(err)
-		}
-		return nil // sums over other pods than before say nothing
-	}
-	s.ledger(st, before, after, st.Fleet.Frames()-frames)
-	return nil
+	return st.Phase(ctx, phaseDeliver, func() error { return s.deliver(ctx, st, picks) })
 }
 
 // population makes the pages and one login a session: each agent's sessions on
 // all pods in turn, a share of them, drawn by the seed, on the other chat.
 func (s fanout) population(st *Stage) []Login {
-	pages := make([]*Page, s.Agents)
+	perAgent := (s.Sessions + s.Agents - 1) / s.Agents
+	others := int(s.Other*float64(perAgent) + 0.5)
+	rng := st.Rand("population")
+	pages, drawn := make([]*Page, s.Agents), make([][]int, s.Agents)
 	for i := range pages {
+		drawn[i] = rng.Perm(perAgent) // by all parts alike
+		if !st.Options.Part.Mine(i) {
+			continue
+		}
 		company, agent := i%s.Companies, i/s.Companies
 		chat := func(n int) string { return fmt.Sprintf("62812%05d%d@s.whatsapp.net", agent, n) }
 		pages[i] = st.Book.Page(fmt.Sprintf("%s-c%d", st.Options.Company, company), fmt.Sprintf("agent%d", agent), chat(1), chat(2), chat(3))
 	}
-	perAgent := (s.Sessions + s.Agents - 1) / s.Agents
-	others := int(s.Other*float64(perAgent) + 0.5)
-	rng := st.Rand("population")
-	drawn := make([][]int, s.Agents)
-	for i := range drawn {
-		drawn[i] = rng.Perm(perAgent)
-	}
-	logins := make([]Login, s.Sessions)
-	for i := range logins {
+	var logins []Login
+	for i := range s.Sessions {
 		page, nth := i%s.Agents, i/s.Agents
+		if pages[page] == nil {
+			continue
+		}
 		u := &User{Page: pages[page], Name: fmt.Sprintf("user%d", nth), Chat: topicMain}
 		if drawn[page][nth] < others {
 			u.Chat = topicOther
@@ -146,7 +137,7 @@ func (s fanout) population(st *Stage) []Login {
 		if nth/st.Doors()%2 == 1 {
 			mode = ChatSelect
 		}
-		logins[i] = Login{User: u, Door: nth % st.Doors(), Mode: mode}
+		logins = append(logins, Login{User: u, Door: nth % st.Doors(), Mode: mode})
 	}
 	return logins
 }
@@ -156,6 +147,9 @@ func (s fanout) population(st *Stage) []Login {
 func (s fanout) picker(pages []*Page, rng *rand.Rand) func(i int) (*Page, uint16) {
 	var page *Page
 	return func(i int) (*Page, uint16) {
+		if len(pages) == 0 {
+			return nil, 0 // no agent is this part's
+		}
 		if i%s.Burst == 0 || page == nil {
 			page = pages[rng.IntN(len(pages))]
 		}
@@ -174,11 +168,11 @@ func (s fanout) picker(pages []*Page, rng *rand.Rand) func(i int) (*Page, uint16
 }
 
 // idle measures what the sessions cost while nothing is published.
-func (s fanout) idle(ctx context.Context, st *Stage) (Usage, error) {
-	if len(st.Options.PIDs) == 0 {
-		return Usage{}, nil
+func (s fanout) idle(ctx context.Context, st *Stage) error {
+	if len(s.PIDs) == 0 {
+		return nil
 	}
-	return st.Measure("idle", func() error { return Wait(ctx, time.Now().Add(2*time.Second)) })
+	return st.Phase(ctx, phaseHold, func() error { return Wait(ctx, time.Now().Add(2*time.Second)) })
 }
 
 // deliver plays the events, beside During, and waits until all is there.
@@ -196,7 +190,7 @@ func (s fanout) deliver(ctx context.Context, st *Stage, picks func(int) (*Page, 
 		return nil
 	})
 	group.Go(func() error {
-		pace, least := Pacer{Start: time.Now(), Rate: s.Rate, Burst: s.Burst}, int(s.Rate*s.Duration.Seconds())
+		pace, least := st.pacer(s.Rate, s.Burst), st.Options.Part.share(int(s.Rate*s.Duration.Seconds()))
 		for i := 0; ; i++ {
 			if i >= least {
 				select {
@@ -209,6 +203,9 @@ func (s fanout) deliver(ctx context.Context, st *Stage, picks func(int) (*Page, 
 				return err
 			}
 			page, topic := picks(i)
+			if page == nil {
+				continue
+			}
 			if err := st.Feed.Publish(inner, page, topic, pace.Due(i)); err != nil {
 				return err
 			}
@@ -221,41 +218,67 @@ func (s fanout) deliver(ctx context.Context, st *Stage, picks func(int) (*Page, 
 		return err
 	}
 	took, err := st.Drain(ctx)
-	st.Report.Add("drain", took.Seconds(), "s", "from the last ack until nothing was outstanding")
+	st.Report.Counts["drain_us"] = took.Microseconds()
 	return err
 }
 
-func (s fanout) figures(st *Stage, u, idle Usage, copies, events int64) {
-	r := st.Report
-	seconds := s.Duration.Seconds()
-	r.Add("sessions", float64(st.Fleet.Open()), "", "open at the end")
-	r.Add("events", float64(events), "", "published in the measured part")
-	r.Add("deliveries", float64(copies), "", "event frames received in it")
-	r.Add("unsure", float64(st.Book.Unsure()), "", "events whose storing was not confirmed")
-	if events > 0 {
-		r.Add("fanout", float64(copies)/float64(events), "", "receivers an event")
+// Figures implements figured.
+func (s fanout) Figures(st *Stage) {
+	p := st.Phases[phaseDeliver]
+	if p == nil {
+		return
 	}
-	r.Add("delivery_rate", float64(copies)/seconds, "1/s", "over the nominal duration")
+	r, copies, events := st.Report, float64(p.Frames()), float64(p.Published())
+	r.Add("sessions", float64(p.End.Open), "", "open at the end")
+	r.Add("events", events, "", "published in the measured part")
+	r.Add("deliveries", copies, "", "event frames received in it")
+	r.Add("unsure", float64(p.End.Unsure), "", "events whose storing was not confirmed")
+	if events > 0 {
+		r.Add("fanout", copies/events, "", "receivers an event")
+	}
+	r.Add("delivery_rate", copies/s.Duration.Seconds(), "1/s", "over the nominal duration")
+	if !st.shared() {
+		r.Add("drain", float64(r.Counts["drain_us"])/1e6, "s", "from the last ack until nothing was outstanding")
+	}
+	st.deliveryCost(p)
+	st.ledger(p)
+	if _, ok := r.Figure("ledger_difference"); ok && st.Options.Own {
+		st.Want("ledger_difference==0")
+	}
+}
+
+// deliveryCost adds what the server's processes spent on deliveries.
+func (st *Stage) deliveryCost(p *Phase) {
+	r, copies := st.Report, float64(p.Frames())
 	if len(st.Options.PIDs) == 0 || copies == 0 {
 		return
 	}
-	r.Add("server_cpu_per_delivery", u.Server/float64(copies), "s", "all pids, all they did")
-	if idle.Seconds > 0 {
-		net := u.Server - idle.Server/idle.Seconds*u.Seconds
-		r.Add("server_cpu_per_delivery_net", net/float64(copies), "s", "without what they did while nothing was published")
+	r.Add("server_cpu_per_delivery", p.Server/copies, "s", "all pids, all they did")
+	if idle := st.Phases[phaseHold]; idle != nil && idle.Seconds > 0 {
+		net := p.Server - idle.Server/idle.Seconds*p.Seconds
+		r.Add("server_cpu_per_delivery_net", net/copies, "s", "without what they did while nothing was published")
 		r.Add("server_cpu_idle", idle.Server/idle.Seconds, "", "cores, all pids, nothing published")
 	}
-	r.Add("server_cpu_per_event", u.Server/float64(max(events, 1)), "s", "all pids")
-	r.Add("machine_busy", u.Machine, "", "share of all cores")
+	r.Add("server_cpu_per_event", p.Server/float64(max(p.Published(), 1)), "s", "all pids")
+	r.Add("machine_busy", p.Machine, "", "share of all cores")
 }
 
-// ledger compares what the servers say they sent with what came.
-func (s fanout) ledger(st *Stage, before, after Series, copies int64) {
-	if len(after) == 0 {
+// ledger compares what the servers say they sent in a phase with what came.
+func (st *Stage) ledger(p *Phase) { st.compare(p.Before, p.After, p.Frames()) }
+
+// wholeLedger does so from the end of one phase to that of another.
+func (st *Stage) wholeLedger(from, to *Phase) {
+	st.compare(from.After, to.After, to.End.Frames-from.End.Frames)
+}
+
+func (st *Stage) compare(from, to Reading, frames int64) {
+	before, after := from.Metrics, to.Metrics
+	// Sums over other processes than before say nothing.
+	if len(after) == 0 || st.faulty {
 		return
 	}
 	st.Report.Server = before.Changes(after)
 	sent := after.Total(metricSent) - before.Total(metricSent) - (after[metricControl] - before[metricControl])
-	st.Report.Add("ledger_sent", sent, "", metricSent+" of all pods, measured part, without control frames")
-	st.Report.Add("ledger_difference", sent-float64(copies), "", "that, less the frames received")
+	st.Report.Add("ledger_sent", sent, "", metricSent+" of all pods, without control frames")
+	st.Report.Add("ledger_difference", sent-float64(frames), "", "that, less the frames received")
 }

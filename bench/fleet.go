@@ -42,10 +42,13 @@ type Fleet struct {
 	next     atomic.Uint32 // source addresses and hints, in turn
 	open     atomic.Int64  // sockets that were ready and did not end
 	junk     atomic.Int64  // frames that could not be decoded
+	logins   atomic.Int64  // that came through
 	frames   [counterShards]counter
 	delivery Hist // from the due instant to the frame's handling
 	deliveryRaw,
 	login, loginRaw Hist
+
+	crowd atomic.Pointer[Crowd] // nil: sockets that end stay away
 
 	mu     sync.Mutex
 	order  *sentinel        // nil without Order
@@ -131,7 +134,7 @@ func (f *Fleet) CloseAll(ctx context.Context) error {
 			return fmt.Errorf("close sentinel: %w", err)
 		}
 	}
-	f.engine.Each(func(c *loop.Conn) { c.Close(1000, "") })
+	f.leaveAll()
 	for f.engine.Len() > 0 {
 		if err := Wait(ctx, time.Now().Add(10*time.Millisecond)); err != nil {
 			return fmt.Errorf("close %d sockets: %w", f.engine.Len(), err)
@@ -139,6 +142,9 @@ func (f *Fleet) CloseAll(ctx context.Context) error {
 	}
 	return nil
 }
+
+// leaveAll begins the end of all sockets.
+func (f *Fleet) leaveAll() { f.engine.Each(func(c *loop.Conn) { c.Close(1000, "") }) }
 
 // Closes counts ends that did not begin here, by close code.
 func (f *Fleet) Closes() map[string]int64 {
@@ -169,13 +175,18 @@ func (f *Fleet) errorFrame(code string) {
 }
 
 // closed is told of every socket's end.
-func (f *Fleet) closed(_ *client, why loop.End, wasReady bool) {
+func (f *Fleet) closed(c *client, why loop.End, wasReady bool) {
 	if !wasReady {
 		return
 	}
 	f.open.Add(-1)
 	if why.Local {
 		return
+	}
+	// A login that failed is tried again by whoever asked for it; one that was
+	// replaced has its successor.
+	if crowd := f.crowd.Load(); crowd != nil && !c.asked() && strconv.Itoa(int(why.Code)) != closeReplaced {
+		crowd.lost(Login{User: c.user, Door: int(c.door), Mode: c.mode})
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

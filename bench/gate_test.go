@@ -280,7 +280,8 @@ func (g *gate) meddle(s *gateSession, r session.Route, body []byte, f *loop.Fram
 	case wrongSeq:
 		_ = s.conn.Queue(event(body, 1))
 	case wrongGap:
-		_ = s.conn.Queue(text(fmt.Sprintf(`{"type":"gap","payload":{"from":%d,"to":%d,"reason":"test","replayable":true}}`, g.seq, g.seq)))
+		// In the lane of events: it stands where the copy would.
+		_ = s.conn.Queue(loop.NewFrame(ws.OpText, fmt.Appendf(nil, `{"type":"gap","payload":{"from":%d,"to":%d,"reason":"test","replayable":true}}`, g.seq, g.seq), loop.Events))
 	case wrongKill:
 		s.conn.Close(1011, "internal-error")
 	default:

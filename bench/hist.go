@@ -49,6 +49,21 @@ func (h *Hist) Reset() {
 	}
 }
 
+// absorb adds what o holds.
+func (h *Hist) absorb(o *Hist) {
+	sum := o.merged()
+	if sum.TotalCount() == 0 {
+		return
+	}
+	s := &h.shards[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.h == nil {
+		s.h = hdrhistogram.New(histMin, histMax, histDigits)
+	}
+	s.h.Merge(sum) // of the same bounds, so nothing is dropped
+}
+
 // merged is one histogram of all shards.
 func (h *Hist) merged() *hdrhistogram.Histogram {
 	out := hdrhistogram.New(histMin, histMax, histDigits)
@@ -79,8 +94,9 @@ type Latency struct {
 }
 
 // Summary gives the percentiles so far.
-func (h *Hist) Summary() (Latency, error) {
-	m := h.merged()
+func (h *Hist) Summary() (Latency, error) { return summary(h.merged()) }
+
+func summary(m *hdrhistogram.Histogram) (Latency, error) {
 	if m.TotalCount() == 0 {
 		return Latency{}, nil
 	}

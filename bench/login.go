@@ -23,6 +23,8 @@ type Login struct {
 	User *User
 	Door int // index of the door
 	Mode ChatMode
+
+	Leave bool // the user's former socket is ended first
 }
 
 // LoginPace is how fast a Fleet logs in.
@@ -77,6 +79,7 @@ func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPa
 					continue
 				}
 				tally.ok.Add(1)
+				f.logins.Add(1)
 				f.login.Record(uint32(i), time.Since(due))
 				f.loginRaw.Record(uint32(i), took)
 				if each != nil {
@@ -94,6 +97,11 @@ func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPa
 
 // attempts logs in, again after an answer that says so.
 func (f *Fleet) attempts(ctx context.Context, o *Oracle, l Login, pace LoginPace, tally *loginTally) (time.Duration, error) {
+	if l.Leave {
+		if err := l.User.leave(ctx); err != nil {
+			return 0, err
+		}
+	}
 	for try := 0; ; try++ {
 		began := time.Now()
 		err := f.once(ctx, o, l, pace.Timeout)
@@ -137,7 +145,7 @@ func (f *Fleet) once(ctx context.Context, o *Oracle, l Login, timeout time.Durat
 	defer cancel()
 	n := f.next.Add(1)
 	done := make(chan error, 1)
-	c := &client{fleet: f, watch: o.Watch(l.User, f.opts.Doors[l.Door]), user: l.User, mode: l.Mode, hint: n, login: done}
+	c := &client{fleet: f, watch: o.Watch(l.User, f.opts.Doors[l.Door]), user: l.User, mode: l.Mode, door: uint16(l.Door), hint: n, login: done}
 	conn, err := f.engine.Dial(ctx, loop.DialOptions{
 		Addr: f.opts.Doors[l.Door], LocalAddr: f.source(n), TLS: f.opts.TLS,
 		URL: f.target(l, token), Header: http.Header{"X-Api-Key": {f.opts.APIKey}},

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,7 +10,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain doubles as the reader's process of the floor scenario.
+// TestMain doubles as the reader's process of the floor scenario, and as a
+// worker of a crew.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "floor-reader" {
 		port, _ := strconv.Atoi(os.Args[2])
@@ -21,5 +23,13 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	SetProcessDefaults()
+	if len(os.Args) == 3 && os.Args[1] == "worker" {
+		err := Work(context.Background(), WorkerOptions{Options: Options{APIKey: "key", TokenKey: gateKey}, URL: os.Args[2], Once: true})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "worker:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
 }

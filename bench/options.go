@@ -25,6 +25,11 @@ type Options struct {
 	Create   bool        `json:"create_stream"` // make the publisher's stream when it is missing
 	Internal []string    `json:"internal"`      // base URLs of the pods' internal ports, for /metrics
 	PIDs     []int       `json:"pids"`          // the server's processes, on this machine
+	Redis    string      `json:"-"`             // URL of its Redis, to count locks and commands; empty: not read
+	Own      bool        `json:"own"`           // nobody else uses the cluster, so its ledger is that of the run
+
+	Crew CrewOptions `json:"crew"` // other processes that bear the load
+	Part Part        `json:"part"` // set by the crew
 
 	APIKey   string                                                    `json:"-"`
 	TokenKey string                                                    `json:"-"` // user key ring, as DWS_AUTH_TOKEN_KEYS
@@ -56,6 +61,9 @@ type Plant struct {
 }
 
 func (o Options) withDefaults() (Options, error) {
+	orString(&o.Crew.Name, defaultCrew)
+	orString(&o.Crew.URL, o.NATS)
+	orDuration(&o.Crew.Wait, 30*time.Second)
 	orString(&o.Stream, "wa_stream")
 	orString(&o.Prefix, "websocket")
 	orInt(&o.Pollers, runtime.GOMAXPROCS(0))
@@ -82,7 +90,7 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("read address %q: %w", a, err)
 		}
 		if ip, err := netip.ParseAddr(host); o.Sources == nil && (host == "localhost" || err == nil && ip.IsLoopback() && ip.Is4()) {
-			o.Sources = loopbacks()
+			o.Sources = loopbacks(o.Part)
 		}
 	}
 	if o.Mint == nil && len(o.Addrs) > 0 {
@@ -112,11 +120,12 @@ func minter(spec string) (func(company, agent, user string) (string, error), err
 	}, nil
 }
 
-// loopbacks are eight source addresses: each has its own range of ports.
-func loopbacks() []netip.Addr {
+// loopbacks are eight source addresses, other ones for each part of a run: each
+// has its own range of ports.
+func loopbacks(p Part) []netip.Addr {
 	list := make([]netip.Addr, 8)
 	for i := range list {
-		list[i] = netip.AddrFrom4([4]byte{127, 0, 0, byte(i + 1)})
+		list[i] = netip.AddrFrom4([4]byte{127, byte(p.Index >> 8), byte(p.Index), byte(i + 1)})
 	}
 	return list
 }

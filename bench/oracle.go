@@ -12,6 +12,7 @@ type Oracle struct {
 	// Static after NewOracle.
 	book  *Book
 	after func(do func()) // nil: overlaps are not judged
+	rough bool            // the run breaks things: gaps have a cause
 
 	// Any goroutine.
 	received, foreign, gaps, takeovers, overlaps atomic.Int64
@@ -31,6 +32,9 @@ func NewOracle(book *Book) *Oracle { return &Oracle{book: book} }
 // when all that had reached this machine was handled. Before the first Watch.
 func (o *Oracle) judgeOverlaps(after func(do func())) { o.after = after }
 
+// Excuse takes gaps for explained: the run breaks things. Before the first Watch.
+func (o *Oracle) Excuse() { o.rough = true }
+
 // User is a key (company, agent, user): at most one of its sockets may live.
 type User struct {
 	// Static.
@@ -39,7 +43,14 @@ type User struct {
 	Chat uint16 // topic of the chat to select, 0: none
 
 	mu     sync.Mutex
-	newest *Watch // the socket with the highest epoch that was ready
+	newest *Watch  // the socket with the highest epoch that was ready
+	client *client // the one that was ready last; nil outside of a Fleet
+}
+
+func (u *User) took(c *client) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.client = c
 }
 
 // Watch makes the record of one socket of u, at the door with this name; call

@@ -70,11 +70,14 @@ type Report struct {
 	Logins      *LoginStats        `json:"logins,omitempty"`
 	Closes      map[string]int64   `json:"closes,omitempty"`       // ends not begun here, by close code
 	ErrorFrames map[string]int64   `json:"error_frames,omitempty"` // by code
+	Counts      map[string]int64   `json:"counts,omitempty"`       // of the clients, summed over workers
+	Workers     []Worker           `json:"workers,omitempty"`      // processes that bore the load, if others did
 	Oracle      *Verdict           `json:"oracle,omitempty"`
 	Usage       map[string]Usage   `json:"usage,omitempty"` // by phase
 	Slabs       map[string]int64   `json:"slabs,omitempty"` // bytes gained by slab cache, machine-wide
 	Server      []Change           `json:"server,omitempty"`
 	Generator   Generator          `json:"generator"`
+	Parts       []*Report          `json:"parts,omitempty"` // of a set of runs
 	Samples     []Sample           `json:"samples,omitempty"`
 }
 

@@ -9,17 +9,24 @@ import (
 	"hash/fnv"
 	mrand "math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
 // Scenario is one way to load a gateway. Its struct holds its options, which
-// go into the report as they are. Run uses what the Stage has and adds figures
-// to its Report; an error is kept in the report beside what there is.
+// go into the report, and to workers, as they are. Run is the same in every
+// process of a crew: each bears its Part and all meet at the phases.
 type Scenario interface {
 	Name() string
 	Run(ctx context.Context, st *Stage) error
+}
+
+// figured is a scenario that adds figures after Run, in the guide (or the only
+// process), over the sums of all.
+type figured interface {
+	Figures(st *Stage)
 }
 
 // Stage is what a scenario works with. Made by Run for one run.
@@ -32,27 +39,49 @@ type Stage struct {
 	Sampler *Sampler
 	Scraper *Scraper
 	Feed    *Feed // nil before OpenFeed
+	Redis   *RedisReader
+	Phases  map[string]*Phase // that were measured, by name
 
+	crew       meeter
+	crowd      *Crowd                       // nil: users whose socket ends stay away
+	past       struct{ delivery, raw Hist } // of phases before, which have their own too
+	phase      atomic.Pointer[string]       // the one that runs
 	watchdog   Watchdog
 	busiest    Usage // the measured window in which this process used most
 	thresholds string
 	expected   string // close code by which the scenario wants sockets to end
 	faulty     bool   // the caller breaks things meanwhile: a process that ends is no error
+	untimed    bool   // nothing is timed, so a slow generator voids nothing
 }
 
 // Run runs a scenario and reports. The report is nil only when the options are
 // wrong; the error is what kept the run from its end, and is in the report too.
 // When ctx ends the run is wound up with what there was.
 func Run(ctx context.Context, o Options, s Scenario) (*Report, error) {
+	var mark [8]byte
+	if _, err := rand.Read(mark[:]); err != nil {
+		return nil, fmt.Errorf("draw run mark: %w", err)
+	}
+	number := binary.LittleEndian.Uint64(mark[:])
+	if o.Crew.Workers > 0 {
+		return lead(ctx, o, s, number)
+	}
+	return run(ctx, o, s, number, alone{})
+}
+
+// run runs one process's part.
+func run(ctx context.Context, o Options, s Scenario, number uint64, crew meeter) (*Report, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("check options: %w", err)
 	}
-	st, err := newStage(o, s)
+	st, err := newStage(o, s, number)
 	if err != nil {
 		return nil, err
 	}
 	defer st.Scraper.Close()
+	defer st.Redis.Close()
+	st.crew = crew
 
 	// What the run needs to the very end outlives an interruption.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -63,8 +92,11 @@ func Run(ctx context.Context, o Options, s Scenario) (*Report, error) {
 		group.Go(func() error { return st.Fleet.Run(inner) })
 	}
 	err = s.Run(ctx, st)
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		st.Report.Interrupted, err = true, nil
+	}
+	if g, ok := crew.(*guide); ok && (err != nil || st.Report.Interrupted) {
+		g.stop("it was cut short")
 	}
 	st.Report.fail(err)
 	st.wind(inner, err != nil || st.Report.Interrupted)
@@ -72,25 +104,25 @@ func Run(ctx context.Context, o Options, s Scenario) (*Report, error) {
 	if end := group.Wait(); end != nil && !errors.Is(end, context.Canceled) {
 		st.Report.fail(fmt.Errorf("run parts: %w", end))
 	}
-	st.conclude()
+	st.conclude(s)
 	return st.Report, err
 }
 
-func newStage(o Options, s Scenario) (*Stage, error) {
-	var mark [8]byte
-	if _, err := rand.Read(mark[:]); err != nil {
-		return nil, fmt.Errorf("draw run mark: %w", err)
-	}
-	run := binary.LittleEndian.Uint64(mark[:])
+func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
 	orString(&o.Company, fmt.Sprintf("bench-%x", run))
+	redis, err := NewRedisReader(o.Redis)
+	if err != nil {
+		return nil, err
+	}
 	st := &Stage{
-		Options: o, Book: NewBook(run), Scraper: NewScraper(o.Internal),
+		Options: o, Book: NewBook(run), Scraper: NewScraper(o.Internal), Redis: redis, Phases: make(map[string]*Phase),
 		Report: &Report{
 			Schema: Schema, Scenario: s.Name(), Started: time.Now(), Run: fmt.Sprintf("%x", run), Seed: o.Seed,
 			Commit: Commit(), Machine: ReadMachine(), Options: s,
-			Latencies: make(map[string]Latency), Usage: make(map[string]Usage),
+			Latencies: make(map[string]Latency), Usage: make(map[string]Usage), Counts: make(map[string]int64),
 		},
 	}
+	st.Book.base = uint32(o.Part.Index) << partShift
 	st.Oracle = NewOracle(st.Book)
 	st.Sampler = NewSampler(o.PIDs, st.fillSample)
 	if len(o.Addrs) > 0 {
@@ -106,14 +138,26 @@ func newStage(o Options, s Scenario) (*Stage, error) {
 	return st, nil
 }
 
-func (st *Stage) fillSample(s *Sample) {
+// sample fills in what is so now, here.
+func (st *Stage) sample(s *Sample) {
 	s.Published, s.Breaches = st.Book.Published(), st.Oracle.Breached()
 	if st.Fleet != nil {
-		s.Sessions, s.Received = st.Fleet.Open(), st.Fleet.Frames()
+		s.Sessions, s.Received, s.Logins = st.Fleet.Open(), st.Fleet.Frames(), st.Fleet.logins.Load()
 	}
-	if st.Options.Progress != nil {
-		st.Options.Progress(*s)
+}
+
+// fillSample completes a row of the time series, and shows it with what the
+// workers told last.
+func (st *Stage) fillSample(s *Sample) {
+	st.sample(s)
+	if st.Options.Progress == nil {
+		return
 	}
+	shown := *s
+	if g, ok := st.crew.(*guide); ok {
+		g.live(&shown)
+	}
+	st.Options.Progress(shown)
 }
 
 // Doors is how many pods there are.
@@ -122,7 +166,16 @@ func (st *Stage) Doors() int { return len(st.Options.Addrs) }
 // Pace is how the options want logins to go.
 func (st *Stage) Pace() LoginPace {
 	o := st.Options
-	return LoginPace{Rate: o.LoginRate, Workers: o.LoginWorkers, Timeout: o.LoginTimeout, Retries: o.LoginRetries}
+	return LoginPace{Rate: o.LoginRate / float64(max(o.Part.Count, 1)), Workers: o.LoginWorkers, Timeout: o.LoginTimeout, Retries: o.LoginRetries}
+}
+
+// breaks says, before the first login, whether the run breaks things: then a
+// process may end, and gaps have a cause.
+func (st *Stage) breaks(yes bool) {
+	st.faulty = yes
+	if yes {
+		st.Oracle.Excuse()
+	}
 }
 
 // Want adds thresholds that the scenario itself asks for.
@@ -145,27 +198,6 @@ func (st *Stage) OpenFeed(ctx context.Context, size int) (err error) {
 	o := st.Options
 	st.Feed, err = OpenFeed(ctx, st.Book, FeedOptions{URL: o.NATS, Stream: o.Stream, Prefix: o.Prefix, Create: o.Create, Size: size})
 	return err
-}
-
-// Measure runs do and keeps under name what it cost.
-func (st *Stage) Measure(name string, do func() error) (Usage, error) {
-	end, err := st.Sampler.Window()
-	if err != nil {
-		return Usage{}, err
-	}
-	failed := do()
-	u, err := end()
-	st.Report.Usage[name] = u
-	for i, p := range u.After {
-		if p.Gone && !u.Before[i].Gone && !st.faulty {
-			st.Report.fail(fmt.Errorf("process %d of the server ended during %q", p.PID, name))
-		}
-	}
-	// Ticks of 10 ms say nothing about shorter windows.
-	if u.Seconds > 1 && u.Own/u.Seconds > st.busiest.Own/max(st.busiest.Seconds, 1) {
-		st.busiest = u
-	}
-	return u, errors.Join(failed, err)
 }
 
 // Login opens sockets and adds what came of it to the report.
@@ -226,15 +258,20 @@ func (st *Stage) wind(ctx context.Context, short bool) {
 	r.fail(st.Fleet.CloseAll(ctx))
 }
 
-// conclude fills in what is known only at the end, and judges.
-func (st *Stage) conclude() {
+// conclude fills in what is known only at the end, adds what workers found, and
+// judges.
+func (st *Stage) conclude(s Scenario) {
 	r := st.Report
 	r.Seconds = time.Since(r.Started).Seconds()
 	r.Samples = st.Sampler.Rows()
 	hists := map[string]*Hist{"overlap": &st.Oracle.overlap}
 	if f := st.Fleet; f != nil {
+		f.delivery.absorb(&st.past.delivery)
+		f.deliveryRaw.absorb(&st.past.raw)
 		hists["login"], hists["login_raw"], hists["delivery"], hists["delivery_raw"] = &f.login, &f.loginRaw, &f.delivery, &f.deliveryRaw
-		st.count()
+		r.Counts["junk"] = f.junk.Load()
+		r.Counts["planted_drops"] = f.plant.done[faultDrop].Load()
+		r.Counts["planted_doubles"] = f.plant.done[faultDouble].Load()
 	}
 	for name, h := range hists {
 		st.AddLatency(name, h)
@@ -242,20 +279,27 @@ func (st *Stage) conclude() {
 	lag, err := st.watchdog.lag.Summary()
 	r.fail(err)
 	r.Generator.Lag = lag
-	if n := float64(st.fleetFrames()); n > 0 {
-		r.Generator.CPUPerCopy = r.Usage["deliver"].Own / n
+	if !st.untimed {
+		r.Generator.judge(st.busiest)
 	}
-	r.Generator.judge(st.busiest)
+	if g, ok := st.crew.(*guide); ok {
+		st.gather(g)
+	}
+	if !st.guides() {
+		return
+	}
+	if p := st.Phases["deliver"]; p != nil && p.Frames() > 0 {
+		r.Generator.CPUPerCopy = p.Own / float64(p.Frames())
+	}
+	if f, ok := s.(figured); ok {
+		f.Figures(st)
+	}
+	if st.Fleet != nil {
+		st.count()
+	}
 	list, err := parseThresholds(st.thresholds + "," + st.Options.Thresholds)
 	r.fail(err)
 	r.judge(list)
-}
-
-func (st *Stage) fleetFrames() int64 {
-	if st.Fleet == nil {
-		return 0
-	}
-	return st.Fleet.Frames()
 }
 
 // count adds the figures that every scenario with sockets has.
@@ -268,10 +312,10 @@ func (st *Stage) count() {
 		}
 	}
 	r.Add("closed", float64(closed), "", "sockets ended by the server or lost")
-	r.Add("junk", float64(st.Fleet.junk.Load()), "", "frames that could not be decoded")
+	r.Add("junk", float64(r.Counts["junk"]), "", "frames that could not be decoded")
 	if st.Options.Plant != (Plant{}) {
-		r.Add("planted_drops", float64(st.Fleet.plant.done[faultDrop].Load()), "", "event frames this client threw away")
-		r.Add("planted_doubles", float64(st.Fleet.plant.done[faultDouble].Load()), "", "event frames this client took twice")
+		r.Add("planted_drops", float64(r.Counts["planted_drops"]), "", "event frames this client threw away")
+		r.Add("planted_doubles", float64(r.Counts["planted_doubles"]), "", "event frames this client took twice")
 	}
 	if r.Oracle != nil {
 		r.Add("gaps", float64(r.Oracle.Gaps), "", "gap frames")

@@ -68,10 +68,11 @@ func ReadProcess(pid int) (Process, error) {
 
 // Kernel is what the whole machine holds for sockets and their buffers.
 type Kernel struct {
-	Slab    int64 `json:"slab"`    // bytes in slab caches, from /proc/meminfo
-	TCP     int64 `json:"tcp"`     // bytes in TCP buffers, from /proc/net/sockstat
-	Sockets int64 `json:"sockets"` // TCP sockets in use, this network namespace
-	Load    Load  `json:"load"`
+	Available int64 `json:"available"` // bytes that programs may still have, from /proc/meminfo
+	Slab      int64 `json:"slab"`      // bytes in slab caches, from /proc/meminfo
+	TCP       int64 `json:"tcp"`       // bytes in TCP buffers, from /proc/net/sockstat
+	Sockets   int64 `json:"sockets"`   // TCP sockets in use, this network namespace
+	Load      Load  `json:"load"`
 }
 
 // Load is CPU time of the whole machine in seconds since its start.
@@ -83,8 +84,12 @@ type Load struct {
 // ReadKernel reads it. What a machine does not tell stays 0.
 func ReadKernel() (k Kernel) {
 	scanFile("/proc/meminfo", func(f []string) {
-		if f[0] == "Slab:" && len(f) > 1 {
+		switch {
+		case len(f) < 2:
+		case f[0] == "Slab:":
 			k.Slab = atoi(f[1]) * 1024
+		case f[0] == "MemAvailable:":
+			k.Available = atoi(f[1]) * 1024
 		}
 	})
 	scanFile("/proc/net/sockstat", func(f []string) {
@@ -149,6 +154,7 @@ func atoi(s string) int64 {
 type Sample struct {
 	At        float64 `json:"at"`         // seconds since the run began
 	Sessions  int     `json:"sessions"`   // open sockets here
+	Logins    int64   `json:"logins"`     // that came through so far
 	Received  int64   `json:"received"`   // event frames so far
 	Published int64   `json:"published"`  // events so far
 	ServerCPU float64 `json:"server_cpu"` // seconds so far, all pids
@@ -286,4 +292,10 @@ func (s *Sampler) Window() (end func() (Usage, error), err error) {
 		}
 		return u, nil
 	}, nil
+}
+
+func atof(s string) float64 {
+	// As atoi.
+	f, _ := strconv.ParseFloat(s, 64)
+	return f
 }

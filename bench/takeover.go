@@ -62,32 +62,30 @@ func (s takeover) Run(ctx context.Context, st *Stage) error {
 			logins[i] = Login{User: u, Door: round.door, Mode: round.mode}
 		}
 		var took Hist
-		_, err := st.Measure(round.name, func() error {
+		err := st.Phase(ctx, round.name, func() error {
 			if err := st.Login(ctx, logins, func(i int, d time.Duration) { took.Record(uint32(i), d) }); err != nil {
 				return err
 			}
-			return s.replaced(ctx, st, int64(n*len(users)))
+			return st.replaced(ctx, int64(n*len(users)))
 		})
 		st.AddLatency(round.name, &took)
 		if err != nil {
 			return err
 		}
 	}
-	frames := st.Fleet.Frames()
-	if err := s.events(ctx, st, users); err != nil {
-		return err
-	}
-	s.figures(st, int64(len(users)), st.Fleet.Frames()-frames)
-	return nil
+	return st.Phase(ctx, phaseDeliver, func() error { return st.tell(ctx, users, 500) })
 }
 
 // population gives each user a chat of its own, so that an event can be sent to
 // that user alone.
 func (s takeover) population(st *Stage) []*User {
-	users := make([]*User, s.Users)
+	var users []*User
 	perAgent := (s.Users + s.Agents - 1) / s.Agents
 	var page *Page
-	for i := range users {
+	for i := range s.Users {
+		if !st.Options.Part.Mine(i / perAgent) {
+			continue
+		}
 		if i%perAgent == 0 {
 			chats := make([]string, perAgent)
 			for c := range chats {
@@ -95,14 +93,14 @@ func (s takeover) population(st *Stage) []*User {
 			}
 			page = st.Book.Page(st.Options.Company, fmt.Sprintf("agent%d", i/perAgent), chats...)
 		}
-		users[i] = &User{Page: page, Name: fmt.Sprintf("user%d", i), Chat: uint16(i%perAgent + 1)}
+		users = append(users, &User{Page: page, Name: fmt.Sprintf("user%d", i), Chat: uint16(i%perAgent + 1)})
 	}
 	return users
 }
 
 // replaced waits, at most DrainTime, until as many sockets have ended as were
 // replaced so far.
-func (s takeover) replaced(ctx context.Context, st *Stage, want int64) error {
+func (st *Stage) replaced(ctx context.Context, want int64) error {
 	limit := time.Now().Add(st.Options.DrainTime)
 	for time.Now().Before(limit) && st.Fleet.Closes()[closeReplaced] < want {
 		if err := Wait(ctx, time.Now().Add(5*time.Millisecond)); err != nil {
@@ -112,9 +110,10 @@ func (s takeover) replaced(ctx context.Context, st *Stage, want int64) error {
 	return ctx.Err()
 }
 
-// events publishes one event a user and waits until all is there.
-func (s takeover) events(ctx context.Context, st *Stage, users []*User) error {
-	err := st.Feed.Play(ctx, Pacer{Start: time.Now(), Rate: 500}, len(users), func(i int) (*Page, uint16) {
+// tell publishes one event a user, to its chat or, without one, its agent, and
+// waits until all is there.
+func (st *Stage) tell(ctx context.Context, users []*User, rate float64) error {
+	err := st.Feed.Play(ctx, st.pacer(rate, 1), len(users), func(i int) (*Page, uint16) {
 		return users[i].Page, users[i].Chat
 	})
 	if err != nil {
@@ -127,12 +126,15 @@ func (s takeover) events(ctx context.Context, st *Stage, users []*User) error {
 	return err
 }
 
-func (s takeover) figures(st *Stage, users, frames int64) {
-	r := st.Report
-	replaced := st.Fleet.Closes()[closeReplaced]
+// Figures implements figured.
+func (s takeover) Figures(st *Stage) {
+	p := st.Phases[phaseDeliver]
+	if p == nil {
+		return
+	}
+	r, replaced := st.Report, p.End.Replaced
 	r.Add("replaced", float64(replaced), "", "sockets that saw close 4402")
-	r.Add("unreplaced", float64(2*users-replaced), "", "older sockets that did not")
-	r.Add("strays", float64(frames-users), "", "event frames beyond, or short of, one a user")
-	v := st.Oracle.Verdict()
-	r.Add("overlaps", float64(v.Overlaps), "", "of the older sockets: told of their end after the newcomer's ready was seen")
+	r.Add("unreplaced", float64(int64(2*s.Users)-replaced), "", "older sockets that did not")
+	r.Add("strays", float64(p.Frames()-int64(s.Users)), "", "event frames beyond, or short of, one a user")
+	r.Add("overlaps", float64(r.Oracle.Overlaps), "", "of the older sockets: told of their end after the newcomer's ready was seen")
 }

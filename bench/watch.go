@@ -114,6 +114,9 @@ func (w *Watch) Gap() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.gap = true
+	if !w.oracle.rough {
+		w.oracle.breach(Unexplained, w.finding(Mark{N: w.next}, w.seq, "a gap frame, and nothing had been broken"))
+	}
 }
 
 // Closed notes the end of the socket, or the word that it is about to end; the

@@ -107,6 +107,7 @@ func TestWatchOrder(t *testing.T) {
 
 func TestWatchGap(t *testing.T) {
 	b := newBed(t)
+	b.oracle.Excuse()
 	w := b.watch("u", 0)
 	w.Ready(1, "", 0)
 	b.publish(0)
@@ -115,6 +116,13 @@ func TestWatchGap(t *testing.T) {
 	b.want(fine, 2, 1)
 	b.publish(0) // after the gap: a loss again
 	b.want(map[string]int64{"lost": 1}, 3, 1)
+
+	b = newBed(t)
+	w = b.watch("u", 0)
+	w.Ready(1, "", 0)
+	b.publish(0)
+	w.Gap()
+	b.want(map[string]int64{"unexplained_gap": 1}, 1, 1)
 }
 
 func TestWatchTenant(t *testing.T) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -18,91 +17,16 @@ import (
 	"github.com/daisi/daisi-ws/bench"
 )
 
-// command is one scenario: flags registers what it adds to the common ones and
-// returns what runs it.
-type command struct {
-	name, about string
-	flags       func(*flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error)
-}
-
-func commands() []command {
-	return []command{
-		{"connect", "sessions come at a pace and stay: bytes, CPU a login, idle CPU", connectFlags},
-		{"fanout", "events to many sessions on all pods: latency, CPU a delivery, every promise of delivery", fanoutFlags},
-		{"takeover", "users log in again elsewhere: one socket a key, time of the takeover", takeoverFlags},
-		{"floor", "what the kernel alone asks for a frame: bare send(), one and ten joined", floorFlags},
-	}
-}
-
-func connectFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
-	o := new(bench.ConnectOptions)
-	fs.IntVar(&o.Sessions, "sessions", 1000, "sessions to open")
-	fs.IntVar(&o.Agents, "agents", 0, "(company, agent) pairs; 0: one for 30 sessions")
-	fs.DurationVar(&o.Hold, "hold", 0, "how long idle CPU is measured; 0: 10s")
-	fs.BoolVar(&o.Chat, "chat", false, "each session selects a chat at connect")
-	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
-		o.Options = base
-		return bench.Connect(ctx, *o)
-	}
-}
-
-func fanoutFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
-	o := new(bench.FanoutOptions)
-	fs.IntVar(&o.Sessions, "sessions", 1500, "sessions, spread over agents and pods")
-	fs.IntVar(&o.Agents, "agents", 50, "(company, agent) pairs")
-	fs.IntVar(&o.Receivers, "receivers", 0, "sessions an agent; > 0 sets -agents")
-	fs.IntVar(&o.Companies, "companies", 2, "companies, with the same agent names")
-	fs.Float64Var(&o.Other, "other", 0, "share of an agent's sessions on another chat; 0: 1/3, < 0: none")
-	fs.IntVar(&o.Chats, "chats", 1, "weight of chats events")
-	fs.IntVar(&o.Messages, "messages", 1, "weight of messages.<chat> events")
-	fs.Float64Var(&o.Rate, "rate", 500, "events a second")
-	fs.IntVar(&o.Burst, "burst", 1, "events of one agent due at the same instant")
-	fs.DurationVar(&o.Duration, "duration", 0, "of the measured part; 0: 10s")
-	fs.DurationVar(&o.Warmup, "warmup", 0, "before it, judged but not timed; 0: 1s, < 0: none")
-	fs.IntVar(&o.Size, "size", 260, "bytes of an event's body")
-	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
-		o.Options = base
-		return bench.Fanout(ctx, *o)
-	}
-}
-
-func takeoverFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
-	o := new(bench.TakeoverOptions)
-	fs.IntVar(&o.Users, "users", 1000, "users, each of whom logs in three times")
-	fs.IntVar(&o.Agents, "agents", 0, "(company, agent) pairs; 0: one for 10 users")
-	fs.Float64Var(&o.Rate, "rate", 200, "logins a second")
-	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
-		o.Options = base
-		return bench.Takeover(ctx, *o)
-	}
-}
-
-func floorFlags(fs *flag.FlagSet) func(context.Context, bench.Options) (*bench.Report, error) {
-	o := new(bench.FloorOptions)
-	sizes := fs.String("sizes", "260,420", "bytes of a frame")
-	fs.IntVar(&o.Sockets, "sockets", 5000, "sockets")
-	fs.IntVar(&o.Repeats, "repeats", 4, "repetitions, of which the best counts")
-	return func(ctx context.Context, base bench.Options) (*bench.Report, error) {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find own program: %w", err)
-		}
-		o.Options, o.Reader = base, []string{self, readerCommand}
-		if o.Sizes, err = ints(*sizes); err != nil {
-			return nil, fmt.Errorf("read -sizes: %w", err)
-		}
-		return bench.Floor(ctx, *o)
-	}
-}
-
 // common are the flags of all scenarios that do not go into Options as they
 // are.
 type common struct {
 	base                              bench.Options
 	addr, internal, pids, sources, ca string
 	apiKeyFile, tokenKeyFile, plant   string
-	insecure, wss, quiet              bool
+	insecure, wss, quiet, spawned     bool
 	json                              string
+	local                             bench.LocalOptions
+	env                               string
 }
 
 func commonFlags(fs *flag.FlagSet) *common {
@@ -132,6 +56,9 @@ func commonFlags(fs *flag.FlagSet) *common {
 	fs.Uint64Var(&b.Seed, "seed", 0, "of all that is drawn; 0: from the clock")
 	fs.StringVar(&b.Thresholds, "thresholds", "", "such as lost==0,delivery.p99<5ms,rss_per_session<1.3KiB")
 	fs.StringVar(&f.plant, "plant", "", "faults committed by this client, such as drop=1,double=1")
+	fs.StringVar(&b.Redis, "redis", "", "URL of the gateway's Redis, one server: its figures go into the report")
+	fs.StringVar(&b.Crew.Name, "crew", "bench", "name of the crew that workers belong to")
+	fs.StringVar(&b.Crew.URL, "crew-nats", "", "NATS where the crew meets; empty: that of -nats")
 	fs.StringVar(&f.json, "json", "", "file for the report as JSON")
 	fs.BoolVar(&f.quiet, "quiet", false, "no line of progress a second")
 	return f
@@ -143,6 +70,12 @@ func (f *common) options(log io.Writer) (o bench.Options, err error) {
 	o.Addrs, o.Internal, o.Log = words(f.addr), words(f.internal), zerolog.Nop()
 	if o.PIDs, err = ints(f.pids); err != nil {
 		return o, fmt.Errorf("read -pid: %w", err)
+	}
+	if o.APIKey == "" {
+		o.APIKey = os.Getenv(envAPIKey)
+	}
+	if o.TokenKey == "" {
+		o.TokenKey = os.Getenv(envTokenKey)
 	}
 	if err := fromFile(&o.APIKey, f.apiKeyFile); err != nil {
 		return o, err

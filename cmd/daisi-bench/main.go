@@ -50,6 +50,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 		fs.SetOutput(log)
 		f := commonFlags(fs)
+		f.localFlags(fs)
 		start := c.flags(fs)
 		if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 			return bench.ExitPass, nil
@@ -63,7 +64,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 		if err != nil {
 			return bench.ExitError, err
 		}
-		report, err := start(ctx, o)
+		report, err := f.start(ctx, o, start)
 		return tell(report, err, f.json, out)
 	}
 	for _, t := range tools() {

@@ -21,6 +21,7 @@ type tool struct {
 func tools() []tool {
 	return []tool{
 		{"peers", "the gateway beside bare servers of other WebSocket libraries, as one table", peers},
+		{workerCommand, "bears a share of the runs of others' -workers, found over NATS", work},
 	}
 }
 

@@ -1,0 +1,275 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ScriptOptions is a population and what happens to it, step by step. The named
+// scenarios burst, churn, storm, slow, drain, chaos and soak are scripts; a
+// user's own come from YAML.
+type ScriptOptions struct {
+	FanoutOptions        // population and kinds of events; its Rate and Burst are the steps' defaults
+	Title         string `json:"title"`
+	Again         bool   `json:"again"` // users whose socket ended without them come again
+	Steps         []Step `json:"steps"`
+
+	// Local is the cluster that steps break; nil: the run can't break any.
+	Local *Local `json:"-"`
+}
+
+// Deed is what a step does beside its events.
+type Deed string
+
+// All deeds.
+const (
+	DeedNone     Deed = ""         // only events
+	DeedChurn    Deed = "churn"    // users leave and come again at another door, Pace a second
+	DeedStorm    Deed = "storm"    // all users leave at once and come again, Pace a second or as fast as they can
+	DeedTakeover Deed = "takeover" // Share of the users log in elsewhere without leaving, Pace a second
+	DeedStuck    Deed = "stuck"    // Share of the sessions more, that read nothing
+	DeedKill     Deed = "kill"     // a pod is killed and started again after Pause, every Every
+	DeedStop     Deed = "stop"     // a pod stands still for Pause, every Every
+	DeedRestart  Deed = "restart"  // each pod in turn is ended by SIGTERM and started again
+)
+
+var deeds = []Deed{DeedNone, DeedChurn, DeedStorm, DeedTakeover, DeedStuck, DeedKill, DeedStop, DeedRestart}
+
+// breaks says that a deed needs a cluster of the run's own.
+func (d Deed) breaks() bool { return d == DeedKill || d == DeedStop || d == DeedRestart }
+
+// Step is one stretch of a script: events by schedule, and a deed beside them.
+// It is a phase of the report under its name, and so is its latency.
+type Step struct {
+	Name  string        `json:"name" yaml:"name"` // default the deed, or events; unique
+	Do    Deed          `json:"do" yaml:"do"`
+	For   time.Duration `json:"for" yaml:"for"`     // at least; deeds may take longer. Default 10 s
+	Rate  float64       `json:"rate" yaml:"rate"`   // events a second; < 0: none
+	Burst int           `json:"burst" yaml:"burst"` // events of one agent due at the same instant
+	Pace  float64       `json:"pace" yaml:"pace"`   // of the deed, a second
+	Share float64       `json:"share" yaml:"share"` // of users, 0-1
+	Every time.Duration `json:"every" yaml:"every"` // between two faults, default 10 s
+	Pause time.Duration `json:"pause" yaml:"pause"` // of a fault, default 2 s
+}
+
+// Script runs a script.
+func Script(ctx context.Context, o ScriptOptions) (*Report, error) {
+	s, err := newScript(o)
+	if err != nil {
+		return nil, err
+	}
+	return Run(ctx, s.Options, s)
+}
+
+func newScript(o ScriptOptions) (script, error) {
+	orString(&o.Title, "script")
+	o.FanoutOptions = o.FanoutOptions.withDefaults()
+	names := map[string]bool{phaseLogin: true, phaseHold: true}
+	for i := range o.Steps {
+		p := &o.Steps[i]
+		if !slices.Contains(deeds, p.Do) {
+			return script{}, fmt.Errorf("read step %d: no deed %q, there are %s", i+1, p.Do, strings.Trim(fmt.Sprint(deeds[1:]), "[]"))
+		}
+		if p.Do.breaks() && o.Local == nil && !o.Part.Guide && o.Part.Count == 0 {
+			return script{}, fmt.Errorf("read step %d: %q breaks pods, so it needs a cluster of this run's own (-servers)", i+1, p.Do)
+		}
+		orString(&p.Name, orText(string(p.Do), "events"))
+		if names[p.Name] {
+			return script{}, fmt.Errorf("read step %d: there is another %q", i+1, p.Name)
+		}
+		names[p.Name] = true
+		if p.Rate == 0 {
+			p.Rate = o.Rate
+		}
+		orInt(&p.Burst, o.Burst)
+		orDuration(&p.For, 10*time.Second)
+		orDuration(&p.Every, 10*time.Second)
+		orDuration(&p.Pause, 2*time.Second)
+		if p.Share <= 0 {
+			p.Share = defaultShare
+		}
+	}
+	return script{o}, nil
+}
+
+const defaultShare = 0.1
+
+func orText(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+type script struct{ ScriptOptions }
+
+// Name implements Scenario.
+func (s script) Name() string { return s.Title }
+
+// breaks says whether pods end or stand still in it.
+func (s script) breaks() bool {
+	return slices.ContainsFunc(s.Steps, func(p Step) bool { return p.Do.breaks() })
+}
+
+func (s script) does(d Deed) bool {
+	return slices.ContainsFunc(s.Steps, func(p Step) bool { return p.Do == d })
+}
+
+// Run implements Scenario.
+func (s script) Run(ctx context.Context, st *Stage) error {
+	st.Want("junk==0")
+	st.breaks(s.breaks())
+	if !st.faulty {
+		st.Want("login_failures==0,unsure==0")
+	}
+	if s.does(DeedTakeover) {
+		st.expected = closeReplaced
+	}
+	if !st.faulty {
+		st.Want("closed==0,gaps==0")
+	} else {
+		st.Want("away==0")
+	}
+	if err := st.OpenFeed(ctx, s.Size); err != nil {
+		return err
+	}
+	logins := fanout{s.FanoutOptions}.population(st)
+	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
+		return err
+	}
+	if s.Again {
+		crowd := newCrowd(st.Fleet, st.Oracle, st.Pace())
+		st.Fleet.crowd.Store(crowd)
+		st.crowd = crowd
+		inner, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- crowd.Run(inner) }()
+		defer func() {
+			stop()
+			<-ended // nothing fails in it
+			c := st.Report.Counts
+			c["came_again"], c["again_failures"], c["away"] = crowd.came.Load(), crowd.tries.Load(), crowd.away.Load()
+			st.AddLatency("again", &crowd.again)
+		}()
+	}
+	for i, p := range s.Steps {
+		if err := s.step(ctx, st, p, logins, st.Rand(fmt.Sprintf("step %d part %d", i, st.Options.Part.Index))); err != nil {
+			return fmt.Errorf("step %q: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// step runs one step in all parts at once.
+func (s script) step(ctx context.Context, st *Stage, p Step, logins []Login, rng *rand.Rand) error {
+	f := fanout{s.FanoutOptions}
+	f.Rate, f.Burst, f.Duration = max(p.Rate, 0), p.Burst, p.For
+	deed := s.deed(st, p, logins, rng)
+	f.During = func(ctx context.Context, _ *Stage) error {
+		if deed == nil {
+			return nil
+		}
+		return deed(ctx)
+	}
+	picks := f.picker(st.Book.Pages(), rng)
+	return st.timed(ctx, p.Name, func() error {
+		if err := f.deliver(ctx, st, picks); err != nil {
+			return err
+		}
+		if st.crowd == nil {
+			return nil
+		}
+		return st.crowd.AwaitAll(ctx, againLimit)
+	})
+}
+
+// againLimit is how long users may take to come again after a step.
+const againLimit = 30 * time.Second
+
+// Figures implements figured.
+func (s script) Figures(st *Stage) {
+	r := st.Report
+	for _, p := range s.Steps {
+		ph := st.Phases[p.Name]
+		if ph == nil {
+			continue
+		}
+		r.Add(p.Name+"_events", float64(ph.Published()), "", "")
+		r.Add(p.Name+"_deliveries", float64(ph.Frames()), "", "event frames received")
+		if n := ph.Logins(); n > 0 {
+			r.Add(p.Name+"_logins", float64(n), "", "that came through")
+		}
+		if len(st.Options.PIDs) > 0 && ph.Frames() > 0 && !p.Do.breaks() {
+			r.Add(p.Name+"_cpu_per_delivery", ph.Server/float64(ph.Frames()), "s", "all pids, all they did")
+		}
+		r.Add(p.Name+"_open", float64(ph.End.Open), "", "sessions open after it")
+		if base, ok := r.Latencies[stepBaseline]; ok && p.Name != stepBaseline {
+			limit := max(2*base.P99, base.P99+isolation.Seconds())
+			r.Add(p.Name+"_excess", r.Latencies[p.Name].P99-limit, "s", fmt.Sprintf("its p99 beyond the larger of twice the baseline's and %v more", isolation))
+		}
+	}
+	if login := st.Phases[phaseLogin]; login != nil {
+		var last *Phase
+		for _, p := range s.Steps {
+			if ph := st.Phases[p.Name]; ph != nil {
+				last = ph
+			}
+		}
+		if last != nil {
+			r.Add("unsure", float64(last.End.Unsure), "", "events whose storing was not confirmed")
+			if len(st.Options.PIDs) > 0 && !st.faulty {
+				r.Add("server_rss_growth", float64(growth(login.Usage, last.Usage)), "B", "RSS of all pids, from after the logins to the end")
+			}
+			st.wholeLedger(login, last)
+		}
+	}
+	s.comeback(r)
+}
+
+// isolation is how much later, at least, others may be served while one part
+// misbehaves.
+const isolation = 5 * time.Millisecond
+
+// comeback adds who ended and came again.
+func (s script) comeback(r *Report) {
+	if s.Again {
+		r.Add("came_again", float64(r.Counts["came_again"]), "", "times a user came again after the server had ended the socket")
+		r.Add("again_failures", float64(r.Counts["again_failures"]), "", "tries to do so that failed")
+		r.Add("rejoins_most", mostRejoins(r.Samples), "1/s", "logins within one second, at most, once all had been there")
+	}
+	r.Add("away", float64(r.Counts["away"]), "", "users without a socket at the end")
+	for _, k := range slices.Sorted(maps.Keys(r.Counts)) {
+		if how, ok := strings.CutPrefix(k, "stuck_"); ok {
+			r.Add(k, float64(r.Counts[k]), "", "sessions that read nothing, ended with "+how)
+		}
+	}
+}
+
+// growth is by how much RSS grew between the ends of two phases.
+func growth(a, b Usage) (n int64) {
+	for i := range min(len(a.After), len(b.After)) {
+		n += b.After[i].RSS - a.After[i].RSS
+	}
+	return n
+}
+
+// mostRejoins is the steepest second of logins after the population stood.
+func mostRejoins(rows []Sample) (most float64) {
+	full := 0
+	for _, r := range rows {
+		full = max(full, r.Sessions)
+	}
+	stood := false
+	for i := 1; i < len(rows); i++ {
+		if stood {
+			most = max(most, float64(rows[i].Logins-rows[i-1].Logins))
+		}
+		stood = stood || rows[i].Sessions == full
+	}
+	return most
+}

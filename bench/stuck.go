@@ -1,0 +1,131 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// stuckReaders are sessions that read their ready and then nothing any more, to
+// see that nobody else suffers and that they are told. They are outside of the
+// oracle: what they were given is not known.
+type stuckReaders struct {
+	conns []net.Conn
+	ends  map[string]int64 // by close code, "open" for those never closed
+	bytes int64            // they were given before
+}
+
+// stuckBuffer is a small window, so that they are stuck soon.
+const stuckBuffer = 4096
+
+// stick opens n of them for users of this page, plain ws only.
+func (f *Fleet) stick(ctx context.Context, pages []*Page, n int) (*stuckReaders, error) {
+	if f.opts.TLS != nil {
+		return nil, errors.New("stick readers: only over plain ws")
+	}
+	s := &stuckReaders{ends: make(map[string]int64)}
+	for i := range n {
+		p := pages[i%len(pages)]
+		l := Login{User: &User{Page: p, Name: fmt.Sprintf("stuck%d", i)}, Door: i % len(f.opts.Doors)}
+		nc, err := f.stickOne(ctx, l)
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("stick reader %d: %w", i, err)
+		}
+		s.conns = append(s.conns, nc)
+	}
+	return s, nil
+}
+
+func (f *Fleet) stickOne(ctx context.Context, l Login) (net.Conn, error) {
+	token, err := f.opts.Mint(l.User.Page.Company, l.User.Page.Agent, l.User.Name)
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(f.target(l, token))
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{LocalAddr: f.source(f.next.Add(1))}
+	nc, err := d.DialContext(ctx, "tcp", f.opts.Doors[l.Door])
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		err = tcp.SetReadBuffer(stuckBuffer)
+	}
+	up := ws.Dialer{Header: ws.HandshakeHeaderHTTP(http.Header{"X-Api-Key": {f.opts.APIKey}})}
+	if err == nil {
+		err = nc.SetDeadline(time.Now().Add(10 * time.Second))
+	}
+	if err == nil {
+		_, _, err = up.Upgrade(nc, u)
+	}
+	if err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return nc, nc.SetDeadline(time.Time{})
+}
+
+// settle reads all to their end and notes how each was told of it.
+func (s *stuckReaders) settle(limit time.Duration) {
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for _, nc := range s.conns {
+		wait.Go(func() {
+			code, n := readToEnd(nc, limit)
+			mu.Lock()
+			defer mu.Unlock()
+			s.ends[code]++
+			s.bytes += n
+		})
+	}
+	wait.Wait()
+}
+
+// readToEnd says with which close code a socket ended, "open" when it did not.
+func readToEnd(nc net.Conn, limit time.Duration) (code string, n int64) {
+	if err := nc.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return "1006", 0
+	}
+	r := bufio.NewReader(nc)
+	for {
+		h, err := ws.ReadHeader(r)
+		if err != nil {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				return "open", n
+			}
+			return "1006", n
+		}
+		if h.OpCode != ws.OpClose {
+			k, err := io.CopyN(io.Discard, r, h.Length)
+			n += k
+			if err != nil {
+				return "1006", n
+			}
+			continue
+		}
+		b := make([]byte, h.Length)
+		if _, err := io.ReadFull(r, b); err != nil || len(b) < 2 {
+			return "1005", n
+		}
+		return strconv.Itoa(int(b[0])<<8 | int(b[1])), n
+	}
+}
+
+func (s *stuckReaders) close() {
+	for _, nc := range s.conns {
+		_ = nc.Close() // only read from
+	}
+}
