@@ -31,19 +31,28 @@
 //     is judged (takeover), one poller and a sentinel socket restore it.
 //  6. Frames of other runs are ignored and counted as foreign.
 //
+//  7. A run may be borne by many processes (a crew). Agents are dealt out among
+//     them, so each judges what it published itself, by its own clock; counts and
+//     histograms are then summed, and nothing is lost in it. All meet at the
+//     begin and the end of each phase. A worker that is not heard of is named in
+//     the report, which is then an error.
+//
 // # Goroutines and locks
 //
 // No goroutine per socket: callbacks come from the pollers of loop.Engine. A
 // login occupies one of a bounded number of workers until its `ready`. Feed has
 // one publishing goroutine (the caller's), Sampler and Watchdog one each; Run
-// starts them and returns when all have ended.
+// starts them and returns when all have ended. A guide and a worker of a crew
+// have one more each, for signs of life; a Crowd has its login workers; a Local
+// cluster and Spawned workers one for each process.
 //
 // Lock order: client.mu -> User.mu -> Watch.mu -> Page.mu -> Oracle.mu;
-// User.mu -> sentinel.mu. Fleet.mu and histogram locks are leaves.
+// User.mu -> sentinel.mu. Fleet.mu, Crowd.mu, guide.mu and histogram locks are leaves.
 //
 // # Adding a scenario
 //
-// A struct with its options, a Name and a Run(ctx, *Stage), a function that
-// hands it to Run (see fanout.go), and one entry in the table of
-// cmd/daisi-bench.
+// Most are scripts: a list of Steps (named.go, or YAML). Else a struct with its
+// options, a Name, a Run(ctx, *Stage) that goes through Stage.Phase, Figures over
+// the phases' sums, a function that hands it to Run (see fanout.go), a line in
+// catalog.go for crews, and one in the table of cmd/daisi-bench.
 package bench
