@@ -85,6 +85,9 @@ func (c *Conn) Idle() time.Duration {
 	return time.Duration(max(int32(c.engine().now.Load()-c.lastByte.Load()), 0)) * time.Second
 }
 
+// Pinged says, to a Handler.Tick, whether a ping went with it.
+func (c *Conn) Pinged() bool { return c.pingAt.Load() == c.engine().now.Load() }
+
 // RTT is the last ping's round trip, 0 before its pong.
 func (c *Conn) RTT() time.Duration { return time.Duration(c.rtt.Load()) * time.Microsecond }
 

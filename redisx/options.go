@@ -48,6 +48,12 @@ type Options struct {
 	// lane, once for each such edge, and must not block.
 	OnUnsure func(n int)
 
+	// OnFailover is told that partition n has another master, which may lack
+	// what the former one acknowledged last; the last beat that one took was
+	// age ago. It comes before any call reaches the new master, and must not
+	// block.
+	OnFailover func(n int, age time.Duration)
+
 	Metrics *metrics.Set // default: a new one
 	Log     zerolog.Logger
 }
@@ -86,6 +92,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.OnUnsure == nil {
 		o.OnUnsure = func(int) {}
+	}
+	if o.OnFailover == nil {
+		o.OnFailover = func(int, time.Duration) {}
 	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()

@@ -97,6 +97,9 @@ func (w *watch) moved(n int, id, inc string) {
 	w.mu.Lock()
 	w.node[n] = id
 	w.mu.Unlock()
+	if strings.Contains(inc, bumpMark) { // else its keys are gone, and nothing can be looked up by half
+		w.c.opt.OnFailover(n, w.c.BeatAge())
+	}
 	if known := w.c.part[n].known.Load(); known == nil || *known != inc {
 		w.c.counts.bumps.Inc()
 		w.c.opt.Log.Warn().Int("partition", n).Msg("another Redis master: new incarnation")
@@ -106,11 +109,15 @@ func (w *watch) moved(n int, id, inc string) {
 	}
 }
 
+// bumpMark is in every incarnation that a failover made, and in none of those
+// that lua/head.lua makes.
+const bumpMark = "."
+
 // nextInc is an incarnation that nobody ever made: by our random number, our
 // count, and the time for people.
 func (w *watch) nextInc() string {
 	nonce, _ := w.c.nonce.(string)
-	return strconv.FormatInt(time.Now().UnixMicro(), 10) + "-" + nonce + "." + strconv.FormatUint(w.c.made.Add(1), 10)
+	return strconv.FormatInt(time.Now().UnixMicro(), 10) + "-" + nonce + bumpMark + strconv.FormatUint(w.c.made.Add(1), 10)
 }
 
 // run looks each second until ctx ends.

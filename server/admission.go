@@ -278,10 +278,11 @@ const (
 	gateMemory
 	gateLag
 	gateFiles
+	gateResumes
 	gates
 )
 
-var gateLabels = [gates]string{"handshake", "login_queue", "sessions", "draining", "address", "failures", "memory", "lag", "files"}
+var gateLabels = [gates]string{"handshake", "login_queue", "sessions", "draining", "address", "failures", "memory", "lag", "files", "resumes"}
 
 // capacity says in a word why no login would be let in now, "" if one would.
 func (a *admission) capacity() string {

@@ -11,7 +11,7 @@ import (
 
 // components are the parts that may be restarted, as metric labels.
 var components = [...]string{
-	"nats", "redis", "peers", "rpc", "loop", "sessions", "partition", "dispatch", "readers",
+	"nats", "redis", "peers", "rpc", "loop", "sessions", "replays", "partition", "dispatch", "readers",
 	"public", "internal", "certificates", "stream", "memory",
 }
 

@@ -34,6 +34,7 @@ type edgeEnv struct {
 type edgeCore struct {
 	manager    *session.Manager[*loop.Conn]
 	index      *session.Index[*loop.Conn]
+	replays    *replays
 	partitions int
 	stream     func(n int) string // id of the stream that partition n counts in
 	// last is the leader's last seq of our events stream.

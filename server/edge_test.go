@@ -41,6 +41,7 @@ type house struct {
 	events  chan [2]string // subject, body
 	last    atomic.Uint64
 	lastErr atomic.Pointer[error]
+	stream  *fakeStream
 	stop    func() // ends the edge; cleanup does it too
 }
 
@@ -49,6 +50,7 @@ type fakeRedis struct {
 	epoch    atomic.Uint64
 	released atomic.Int32
 	full     atomic.Bool // Join says ErrBusy
+	lost     atomic.Bool // Reassert says that a lock is another's
 	acquire  func(ctx context.Context) (session.Acquired, error)
 
 	mu   sync.Mutex
@@ -75,7 +77,13 @@ func (f *fakeRedis) Kill(context.Context, session.Owner, session.Key, uint64, ui
 }
 
 func (f *fakeRedis) Reassert(_ context.Context, _ int, _ string, _ uint64, held []session.Held) ([]session.Reasserted, bool, error) {
-	return make([]session.Reasserted, len(held)), false, nil
+	answers := make([]session.Reasserted, len(held))
+	for i := range answers {
+		if f.lost.Load() {
+			answers[i].Verdict = session.Lost
+		}
+	}
+	return answers, false, nil
 }
 
 func (f *fakeRedis) JoinAll(context.Context, int, string, []session.Want) (bool, error) {
@@ -176,6 +184,11 @@ func newHouse(t *testing.T, change func(*Options)) *house {
 	}
 	h.status.Store(&Status{State: StateReady, Dependencies: map[string]string{"redis": "ok", "nats": "ok"}})
 	h.core = &edgeCore{manager: manager, index: manager.Index(), partitions: 4, stream: func(int) string { return testStream }, last: h.lastSeq, late: func() string { return "" }}
+	h.stream = &fakeStream{id: testStream, first: 1}
+	h.core.replays = newReplays(o, replayEnv{
+		index: h.core.index, manager: manager, stream: h.stream, id: h.stream.now, partitions: 4,
+		shown: func(n int) string { return h.core.stream(n) },
+	})
 	h.edge, err = newEdge(o, edgeEnv{
 		owner: "pod-1@boot", engine: engine, users: users, admins: admins,
 		status: func() Status { return *h.status.Load() }, core: h.getCore,
@@ -195,7 +208,7 @@ func newHouse(t *testing.T, change func(*Options)) *house {
 	if err := h.listen(); err != nil {
 		t.Fatal(err)
 	}
-	h.run(engine.Run, manager.Run)
+	h.run(engine.Run, manager.Run, h.core.replays.Run)
 	return h
 }
 

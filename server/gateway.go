@@ -57,6 +57,7 @@ type core struct {
 	manager *session.Manager[*loop.Conn]
 	index   *session.Index[*loop.Conn]
 	env     *partitionEnv
+	replays *replays
 	parts   []*partition
 }
 
@@ -147,8 +148,8 @@ func (g *Gateway) edgeCore() *edgeCore {
 		return nil
 	}
 	return &edgeCore{
-		manager: c.manager, index: c.index, partitions: len(c.parts),
-		stream: func(n int) string { return *c.parts[n].shown.Load() }, last: g.lastSeq, late: c.late,
+		manager: c.manager, index: c.index, replays: c.replays, partitions: len(c.parts),
+		stream: c.shown, last: g.lastSeq, late: c.late,
 	}
 }
 
@@ -163,6 +164,9 @@ func (g *Gateway) livePods() []session.Pod {
 	}
 	return nil
 }
+
+// shown is the stream that partition n counts in.
+func (c *core) shown(n int) string { return *c.parts[n].shown.Load() }
 
 func (c *core) streamID() string { return c.stream.Load().ID }
 

@@ -71,8 +71,17 @@ func (c *client) Message(_ *loop.Conn, op ws.OpCode, payload []byte) {
 	c.perform(cmd)
 }
 
-// Tick warns of the token's end, and brings it about.
-func (c *client) Tick(_ *loop.Conn, now uint32) (next uint32) {
+// Tick goes with the pings, and looks after the token.
+func (c *client) Tick(conn *loop.Conn, now uint32) (next uint32) {
+	if conn.Pinged() {
+		c.cursor(conn)
+	}
+	return c.checkExpiry(now)
+}
+
+// checkExpiry warns of the token's end, and brings it about. It says when to do
+// so next.
+func (c *client) checkExpiry(now uint32) (next uint32) {
 	expires := c.Expires()
 	if expires == 0 {
 		return 0
@@ -151,7 +160,7 @@ func (c *client) apply(cmd command) bool {
 	case verbSelect:
 		return c.selectChat(cmd)
 	case verbResume:
-		c.resume(cmd.point)
+		return c.resume(cmd.point)
 	case verbRefresh:
 		c.refresh(cmd.token)
 	}
@@ -238,47 +247,6 @@ func (c *client) selectFailed(err error) {
 	c.fail(session.ReasonOverloaded, "the former chat stays selected")
 }
 
-// resume answers a request to go back to point. There is no replay yet, so who
-// understands a gap is told one, over all that a replay would have covered.
-func (c *client) resume(point resumePoint) {
-	if !c.Has(session.FlagNewFrames) {
-		c.bad("resume needs the subprotocol json.v1+resume, or ?resume at connect")
-		return
-	}
-	core := c.edge.env.core()
-	c.Set(session.FlagResumes)
-	if gap := missed(point, core.stream(c.Partition()), core.index.Watermark(c.Partition())); gap != nil {
-		c.queue(gap)
-	}
-}
-
-// missed tells of everything between point and upto; nil: nothing is.
-func missed(point resumePoint, stream string, upto uint64) *loop.Frame {
-	from := point.Seq + 1
-	switch {
-	case point.Stream != stream || point.Seq > upto:
-		from = min(from, upto) // another numbering: nothing before upto is certain
-	case point.Seq == upto:
-		return nil
-	}
-	return gapFrame(from, upto, "resume_unavailable", false)
-}
-
-// gapFrame goes where the events would have been, so it is queued like one.
-func gapFrame(from, to uint64, why string, replayable bool) *loop.Frame {
-	return loop.NewFrame(ws.OpText, encodeGap(from, to, why, replayable), loop.Events)
-}
-
-// gap says that [from, to] was not delivered, in place of those events. False:
-// this client does not understand gaps, and has to be closed instead.
-func (c *client) gap(from, to uint64, why string, replayable bool) bool {
-	if !c.Has(session.FlagNewFrames) {
-		return false
-	}
-	c.queue(gapFrame(from, to, why, replayable))
-	return true
-}
-
 // drain says when to come back, each client at a time of its own.
 func (c *client) drain() {
 	if c.Has(session.FlagNewFrames) && c.Set(session.FlagDrained) {
@@ -352,7 +320,7 @@ func (c *client) close(r session.Reason, details string) {
 // rescue turns a panic of a goroutine of this client into its end.
 func (c *client) rescue() {
 	if v := recover(); v != nil {
-		c.edge.panicked("select", v)
+		c.edge.panicked("command", v)
 		c.close(session.ReasonInternal, "")
 	}
 }

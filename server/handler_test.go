@@ -146,7 +146,7 @@ func TestBadMessages(t *testing.T) {
 	f(`[]`, "no JSON object")
 	f(`{"type":"subscribe"}`, "unknown type")
 	f(`{"type":"select_chat","payload":{"chat_id":""}}`, "chat_id")
-	f(`{"type":"resume","payload":{"stream":"`+testStream+`","seq":1}}`, "json.v1+resume")
+	f(`{"type":"resume","payload":{"stream":"`+testStream+`"}}`, "seq")
 	if _, err := s.nc.Write(ws.MustCompileFrame(ws.MaskFrameInPlace(ws.NewBinaryFrame([]byte{0, 1})))); err != nil {
 		t.Fatal(err)
 	}
@@ -178,29 +178,11 @@ func TestAdminSocket(t *testing.T) {
 	token := h.mintFor(session.Claims{Admin: true, AdminID: "root", ExpiresAt: time.Now().Add(time.Hour)})
 	s, _ := h.dial("/ws/admin?resume="+testStream+":3&token="+token, map[string]string{"X-API-Key": testAdminKey}, nil)
 	s.expect("ready", map[string]any{"seq": 0.0})
-	s.expect("gap", map[string]any{"replayable": false})
+	s.expect("gap", map[string]any{"reason": "admin", "replayable": false})
+	s.send(`{"type":"resume","payload":{"stream":"` + testStream + `","seq":1}}`)
+	s.expect("gap", map[string]any{"reason": "admin"})
 	s.send(`{"type":"select_chat","payload":{"chat_id":"c"}}`)
 	s.expect("error", map[string]any{"code": "BadRequest"})
-}
-
-func TestResume(t *testing.T) {
-	h := newHouse(t, nil)
-	for n := range 4 {
-		h.core.index.SetWatermark(n, 100)
-	}
-	gap := func(s *socket, from, to float64) {
-		t.Helper()
-		s.expect("gap", map[string]any{"from": from, "to": to, "reason": "resume_unavailable", "replayable": false})
-	}
-	gap(h.login("ag1", "u1", "&resume="+testStream+":90", nil), 91, 100)
-	gap(h.login("ag1", "u1", "&resume=other:90", nil), 91, 100)
-	gap(h.login("ag1", "u1", "&resume=other:900", nil), 100, 100)
-	h.login("ag1", "u1", "&resume="+testStream+":100", nil).barrier() // nothing was missed
-	h.login("ag1", "u1", "&resume=", nil).barrier()
-	s := h.login("ag1", "u1", "", map[string]string{"Sec-WebSocket-Protocol": "json.v1+resume"})
-	s.send(`{"type":"resume","payload":{"stream":"` + testStream + `","seq":7}}`)
-	gap(s, 8, 100)
-	s.barrier()
 }
 
 func TestRefresh(t *testing.T) {

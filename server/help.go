@@ -73,6 +73,11 @@ var help = map[string]string{
 	"dws_component_restarts_total":      "Components restarted after an error or a panic.",
 	"dws_live_pods":                     "Pods in the live list, as this pod sees it.",
 	"dws_peers_connected":               "Pods with an open stream from here.",
+	"dws_resumes_total":                 "Resumes, by how they ended: whole, gap, ended (the session did), busy (refused).",
+	"dws_resumes_active":                "Resumes at work or waiting.",
+	"dws_resume_events_total":           "Events replayed to clients.",
+	"dws_resume_retries_total":          "Times a resume found no answer at NATS or Redis and waits.",
+	"dws_resume_seconds":                "Time from a resume until its session was live again, nothing missing.",
 
 	// Between pods.
 	"dws_forward_queue_bytes":            "Bytes that wait for a pod.",
@@ -95,7 +100,7 @@ var help = map[string]string{
 	"dws_nats_connects_total":        "Connections made.",
 	"dws_nats_events_total":          "Events read live.",
 	"dws_nats_batches_total":         "Batches they came in.",
-	"dws_nats_repaired_events_total": "Events read again from the stream for a repair.",
+	"dws_nats_repaired_events_total": "Events read again from the stream, for a repair or a resume.",
 	"dws_nats_consumer_lag":          "Events stored and not yet read by this pod's readers.",
 	"dws_nats_stream_last_seq":       "Last sequence of our stream, as last seen.",
 	"dws_nats_poison_total":          "Stored messages that are no events, by reason.",

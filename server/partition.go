@@ -27,6 +27,7 @@ const (
 const (
 	reasonReset     = "stream_reset" // our stream was made anew, or rewound
 	reasonRetention = "retention"    // it dropped them before they were read
+	reasonRoutes    = "routes_lost"  // Redis failed over, and may have lost who wants what
 )
 
 // partitionEnv is all that a partition sees of the house.
@@ -39,6 +40,9 @@ type partitionEnv struct {
 	lease   time.Duration // a beat older than this closes every gate
 	// missed tells sessions of n that (from..to) was not delivered.
 	missed func(n int, from, to uint64, why string, replayable bool)
+	// routesLost tells those whose login or selection was written after the
+	// moment since, on the boot clock, of what they may miss in (from..to).
+	routesLost func(n int, since time.Duration, from, to uint64)
 }
 
 // partitionRedis is what a partition asks of Redis.
@@ -79,6 +83,7 @@ type partition struct {
 	shown    atomic.Pointer[string]       // stream, for ready frames
 	doubts   atomic.Uint64                // how often Redis' view became uncertain
 	other    atomic.Int64                 // monotonic ns when another pod's batch continued W last
+	failed   atomic.Int64                 // boot clock of the last beat before Redis failed over, until sessions were told; 0: it did not
 
 	mu      sync.Mutex
 	stream  string          // mu; id of the stream that the watermark counts in
@@ -89,6 +94,7 @@ type partition struct {
 	lapses   uint64    // of the beat, when asserted
 	asserts  uint64    // how many succeeded
 	heard    time.Time // when a batch continued W last
+	trail    [2]trailMark
 	delivery delivery
 }
 
@@ -133,6 +139,14 @@ func (p *partition) Doubt() {
 	p.doubts.Add(1) // first, so that an assert under way does not cover it
 	p.asserted.Store(nil)
 	p.poke()
+}
+
+// FailedOver says that Redis may have lost what it acknowledged in the last
+// seconds before a moment of the boot clock. The gate closes until all of it is
+// written again.
+func (p *partition) FailedOver(at time.Duration) {
+	p.failed.CompareAndSwap(0, int64(max(1, at))) // the first of several counts
+	p.Doubt()
 }
 
 // Broken says that the stream of a peer broke, perhaps that of our reader.
@@ -195,6 +209,7 @@ func (p *partition) Run(ctx context.Context) error {
 			p.attend(ctx)
 		case <-timer.C:
 			p.attend(ctx)
+			p.mark(bootTime())
 			p.selfServe(ctx)
 			// All partitions look up at the same instants: one wake-up of an idle
 			// process, not one for each of them.
@@ -313,6 +328,7 @@ func (p *partition) reassert(ctx context.Context) error {
 		}
 		p.asserts++
 		p.env.tally.asserts.Add(1)
+		p.tellRoutesLost()
 		return nil
 	}
 }

@@ -67,6 +67,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		running.push(g.start("partition", p.Run))
 	}
 	running.push(g.start("sessions", c.manager.Run))
+	running.push(g.start("replays", c.replays.Run))
 	r := &readers{
 		env: g.dispatchEnv(c), partitions: len(c.parts), run: g.keep,
 		others: func(n int) int64 { return c.parts[n].other.Load() },
@@ -166,7 +167,9 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	c.redis, err = redisx.New(redisx.Options{
 		URL: g.opts.Redis.URL, Owner: g.owner, Addr: g.opts.PodAddr, Partitions: stream.Partitions,
 		LockTTL: g.opts.Session.TTL, LeaseTTL: g.opts.Session.LeaseTTL, Takeovers: g.opts.Session.Takeovers,
-		OnUnsure: func(n int) { c.parts[n].Doubt() }, Metrics: g.opts.Metrics, Log: g.log,
+		OnUnsure:   func(n int) { c.parts[n].Doubt() },
+		OnFailover: func(n int, age time.Duration) { c.parts[n].FailedOver(bootTime() - age) },
+		Metrics:    g.opts.Metrics, Log: g.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up Redis: %w", err)
@@ -180,12 +183,16 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	c.index = c.manager.Index()
 	c.env = &partitionEnv{
 		index: c.index, manager: c.manager, redis: c.redis, stream: g.nats, tally: g.tally, lease: g.opts.Session.LeaseTTL,
-		missed: g.missed,
+		missed: g.missed, routesLost: g.routesLost,
 	}
 	for n := range stream.Partitions {
 		c.index.SetWatermark(n, stream.Last)
 		c.parts = append(c.parts, newPartition(n, stream.ID, c.env))
 	}
+	c.replays = newReplays(g.opts, replayEnv{
+		index: c.index, manager: c.manager, stream: g.nats, id: func() string { return g.nats.Stream().ID },
+		shown: c.shown, partitions: stream.Partitions,
+	})
 	c.redis.OnKill(c.manager.Killed)
 	c.redis.OnResubscribe(c.manager.SweepAll)
 	return c, nil

@@ -23,6 +23,8 @@ type socket struct {
 	nc net.Conn
 	br *bufio.Reader
 	h  http.Header // of the answer
+
+	ready frame // of login
 }
 
 // upgradeHeader is what every upgrade needs.
@@ -64,7 +66,7 @@ func (h *house) dial(path string, header map[string]string, early []byte) (*sock
 	if err != nil {
 		h.t.Fatalf("dial %s: %v", path, err)
 	}
-	return &socket{h.t, nc, br, answer.Header}, answer
+	return &socket{t: h.t, nc: nc, br: br, h: answer.Header}, answer
 }
 
 // login connects a user of acme and reads ready.
@@ -77,8 +79,8 @@ func (h *house) login(agent, user, query string, header map[string]string) *sock
 		body, _ := io.ReadAll(answer.Body)
 		h.t.Fatalf("login of %s: %d %s", user, answer.StatusCode, body)
 	}
-	if f := s.next(); f.Type != "ready" {
-		h.t.Fatalf("first frame is %+v", f)
+	if s.ready = s.next(); s.ready.Type != "ready" {
+		h.t.Fatalf("first frame is %+v", s.ready)
 	}
 	return s
 }

@@ -162,10 +162,7 @@ func (a *attempt) readQuery() *fault {
 	if err != nil {
 		return refusal(session.ReasonBadRequest, "resume must be <stream>:<seq>: "+err.Error())
 	}
-	if point != nil {
-		a.point = point
-		a.flags |= session.FlagResumes
-	}
+	a.point = point
 	if a.r.Header.Get("Origin") != "" {
 		a.flags |= session.FlagBrowser
 	}
@@ -200,7 +197,7 @@ func (e *edge) open(ctx context.Context, a *attempt, t *ticket) *fault {
 	if !e.gate.addresses.enter(conn, a.r) {
 		return e.gate.refuse(gateAddress, session.ReasonRate, "too many sessions of this address")
 	}
-	err := core.manager.Open(ctx, &c.Session, session.Login{Chat: a.chat, Waiting: t.waiting}, e.greeting(core, a))
+	err := e.enter(ctx, core, c, a, t.waiting)
 	t.opened()
 	if err != nil {
 		return openFault(err)
@@ -221,26 +218,20 @@ func (e *edge) open(ctx context.Context, a *attempt, t *ticket) *fault {
 
 func (a *attempt) id() string { return a.r.Header.Get(requestIDHeader) }
 
-// greeting queues ready, and the gap of a resume, as the first frames. It runs
-// under the shard's lock.
+// greeting queues ready as the first frame. It runs under the shard's lock.
+// The seq that it tells misses nothing: where a session's events begin, or,
+// before a replay, where the client stands.
 func (e *edge) greeting(core *edgeCore, a *attempt) func(*session.Session[*loop.Conn], session.Ready) {
-	admin := uint64(0) // admins have no floor; any partition's will do for a gap
-	if a.claims.Admin && a.point != nil {
-		admin = core.index.Watermark(0)
-	}
 	return func(s *session.Session[*loop.Conn], r session.Ready) {
-		stream := core.stream(s.Partition())
+		stream, seq := core.stream(s.Partition()), r.Floor
+		if a.resumes() && a.point.Stream == stream {
+			seq = a.point.Seq
+		}
 		_ = s.Sock().Queue(loop.NewFrame(ws.OpText, encodeReady(readyInfo{
 			Session: fmt.Sprintf("%s/%d", e.env.owner, s.Conn()), Epoch: r.Epoch, Pod: e.opts.PodID,
-			Stream: stream, Seq: r.Floor, Window: e.opts.Resume.Window, Now: time.Now(),
+			Stream: stream, Seq: seq, Window: e.opts.Resume.Window, Now: time.Now(),
 			Limits: readyLimits{e.opts.Limits.MaxMessage, maxWaiting, e.opts.Limits.SendBudget},
 		}), loop.Control))
-		if a.point == nil {
-			return
-		}
-		if gap := missed(*a.point, stream, max(r.Floor, admin)); gap != nil {
-			_ = s.Sock().Queue(gap) // fails only for a socket that is closing already
-		}
 	}
 }
 

@@ -156,33 +156,3 @@ func (x *Index[C]) Push(n int, r Route, put func(C) Put) int {
 	}
 	return took
 }
-
-// BeginReplay puts a Live session into Replay, from which events come by a
-// replay of the stream from after on; seq may fall once, by the client's wish.
-func (x *Index[C]) BeginReplay(s *Session[C], after uint64) bool {
-	sh := &x.shards[s.part]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if s.state != Live || s.doomed {
-		return false
-	}
-	s.state, s.mark, s.last = Replay, 0, after
-	return true
-}
-
-// Replayed says that s was given everything up to upto. Live again if nothing
-// above was passed over meanwhile; else more says up to where to go on. Neither:
-// it is not in Replay.
-func (x *Index[C]) Replayed(s *Session[C], upto uint64) (more uint64, live bool) {
-	sh := &x.shards[s.part]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if s.state != Replay || s.doomed {
-		return 0, false
-	}
-	if s.mark > upto {
-		return s.mark, false
-	}
-	s.floor, s.last, s.state = upto, max(s.last, upto), Live
-	return 0, true
-}

@@ -18,7 +18,8 @@ type Route struct {
 }
 
 // ParseRoute reads "<company>.<agent>.<kind>[.<rest>]". A messages route needs
-// a chat; the rest of any other kind is ignored.
+// a chat; no other kind has a rest, so that a replay can ask for all kinds of an
+// agent without the messages of every chat: "<company>.<agent>.*".
 func ParseRoute(s string) (Route, bool) {
 	company, s, ok := strings.Cut(s, ".")
 	if !ok || company == "" {
@@ -28,18 +29,11 @@ func ParseRoute(s string) (Route, bool) {
 	if !ok || agent == "" {
 		return Route{}, false
 	}
-	kind, rest, _ := strings.Cut(s, ".")
-	if kind == "" {
+	kind, rest, more := strings.Cut(s, ".")
+	if kind == "" || (kind == KindMessages) != more || more && rest == "" {
 		return Route{}, false
 	}
-	r := Route{Company: company, Agent: agent, Kind: kind}
-	if kind == KindMessages {
-		if rest == "" {
-			return Route{}, false
-		}
-		r.Chat = rest
-	}
-	return r, true
+	return Route{Company: company, Agent: agent, Kind: kind, Chat: rest}, true
 }
 
 // Want is the Redis route this event is looked up under.

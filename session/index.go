@@ -28,7 +28,7 @@ func (x *Index[C]) Watermark(n int) uint64 {
 
 // SetWatermark starts n at w: at the start of a pod, and for a new stream id,
 // whose seqs are not comparable with those before. Sessions there begin anew
-// above w; the caller tells them of the gap.
+// above w, replays end; the caller tells them of the gap.
 func (x *Index[C]) SetWatermark(n int, w uint64) {
 	sh := &x.shards[n]
 	sh.mu.Lock()
@@ -37,6 +37,9 @@ func (x *Index[C]) SetWatermark(n int, w uint64) {
 	for _, a := range sh.agents {
 		for _, s := range a.members {
 			s.floor, s.last, s.mark = w, w, 0
+			if s.state == Replay {
+				s.state = Live
+			}
 		}
 	}
 }
@@ -133,6 +136,28 @@ func (x *Index[C]) Info(s *Session[C]) Info[C] {
 	return s.info()
 }
 
+// choice is how Session.chosen keeps a time.
+func choice(at time.Duration) uint16 { return uint16(at / (4 * time.Second)) }
+
+// Recent lists the sessions of n that went live, or whose latest selection took
+// effect, between two moments of the boot clock, at most an hour apart; a few
+// seconds more on both sides, and, once in 73 h, one of older times.
+func (x *Index[C]) Recent(n int, from, to time.Duration) (list []Info[C]) {
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	first, span := choice(from), choice(to)-choice(from)
+	for _, a := range sh.agents {
+		for _, s := range a.members {
+			opened := time.Duration(s.opened+1) * time.Second
+			if s.selects() && (opened >= from || s.chosen-first <= span) {
+				list = append(list, s.info())
+			}
+		}
+	}
+	return list
+}
+
 // Wants is what Redis should say this pod wants of partition n.
 func (x *Index[C]) Wants(n int) []Want {
 	sh := &x.shards[n]
@@ -162,13 +187,7 @@ func (x *Index[C]) Wants(n int) []Want {
 // of logins whose epoch is known. fresh is the boot second of verification from
 // which on one counts as recent. The lock is held.
 func (sh *shard[C]) held(fresh uint32) (who []*Session[C], held []Held) {
-	add := func(s *Session[C]) {
-		h := s.held(fresh)
-		if p := sh.pending[s]; p != nil {
-			h.Chat = p.chat // written already, perhaps, and then lost
-		}
-		who, held = append(who, s), append(held, h)
-	}
+	add := func(s *Session[C]) { who, held = append(who, s), append(held, sh.heldOf(s, fresh)) }
 	for _, a := range sh.agents {
 		for _, s := range a.members {
 			add(s)
@@ -180,6 +199,14 @@ func (sh *shard[C]) held(fresh uint32) (who []*Session[C], held []Held) {
 		}
 	}
 	return who, held
+}
+
+func (sh *shard[C]) heldOf(s *Session[C], fresh uint32) Held {
+	h := s.held(fresh)
+	if p := sh.pending[s]; p != nil {
+		h.Chat = p.chat // written already, perhaps, and then lost
+	}
+	return h
 }
 
 func (s *Session[C]) held(fresh uint32) Held {

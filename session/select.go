@@ -88,6 +88,7 @@ func (m *Manager[C]) chosen(p *selection[C]) {
 	}
 	edges := sh.delist(s, nil)
 	sh.enlist(s, p.chat)
+	s.chosen = choice(m.o.Now())
 	m.index.leave(int(s.part), sh.unpend(s, edges))
 	sh.mu.Unlock()
 	m.metrics.selects.Inc()

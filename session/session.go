@@ -29,8 +29,7 @@ type Flags uint32
 
 // Flags.
 const (
-	FlagNewFrames Flags = 1 << iota // asked for gap, draining, cursor frames
-	FlagResumes                     // has resumed, or said that it will
+	FlagNewFrames Flags = 1 << iota // resumes: asked for gap, draining, cursor frames
 	FlagWarned                      // was told that its token expires
 	FlagDrained                     // was told when to come back
 	FlagBrowser                     // the upgrade had an Origin
@@ -55,12 +54,13 @@ type Session[C Socket] struct {
 	sock   C
 	last   uint64 // highest seq queued
 	floor  uint64 // Live takes only what is above
-	mark   uint64 // Replay: highest seq passed over
+	mark   uint64 // Replay: highest seq passed over; Live: last at the latest Cursor
 	part   uint16
 	kinds  Kinds
 	state  State
 	ended  Reason // why, once Closing
 	doomed bool   // takes nothing more; its Close is on the way
+	chosen uint16 // when the latest selection took effect: boot seconds / 4, modulo 73 h
 
 	// Static after Init; Open swaps agent for the interned one before anybody
 	// else can find the session.

@@ -18,7 +18,8 @@ func TestParseRoute(t *testing.T) {
 		}
 	}
 	f("c.a.chats", Route{"c", "a", "chats", ""}, true)
-	f("c.a.chats.x.y", Route{"c", "a", "chats", ""}, true)
+	f("c.a.chats.x.y", Route{}, false)
+	f("c.a.chats.", Route{}, false)
 	f("c.a.messages.628@s.whatsapp.net", Route{"c", "a", "messages", "628@s.whatsapp.net"}, true)
 	f("c.a.messages", Route{}, false)
 	f("c.a.messages.", Route{}, false)
@@ -116,7 +117,7 @@ func TestReasons(t *testing.T) {
 
 func TestSessionFlagsAndExpiry(t *testing.T) {
 	var s Session[*sock]
-	if !s.Set(FlagWarned) || s.Set(FlagWarned) || !s.Has(FlagWarned) || s.Has(FlagResumes) {
+	if !s.Set(FlagWarned) || s.Set(FlagWarned) || !s.Has(FlagWarned) || s.Has(FlagNewFrames) {
 		t.Error("flags")
 	}
 	s.SetExpires(time.Unix(1<<40, 0))

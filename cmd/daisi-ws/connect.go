@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -23,18 +24,21 @@ import (
 // reader (pongs, the close answer) and by the sender, so mu guards conn's
 // writing side.
 type client struct {
-	conn net.Conn
-	in   *bufio.Reader
-	mu   sync.Mutex
+	conn  net.Conn
+	in    *bufio.Reader
+	place *place // nil: it does not come back
+	mu    sync.Mutex
 }
 
 // connect prints every text frame as a line, and sends every line of standard
 // input as a text frame, until the server closes, -n frames were printed, or
-// the process is told to end.
+// the process is told to end. With -resume it comes back after a cut, for what
+// it missed.
 func connect(ctx context.Context, c console, args []string) error {
-	f := c.flags("connect", "connect [-select CHAT] [-n COUNT] [-origin ORIGIN] [-insecure] URL")
+	f := c.flags("connect", "connect [-select CHAT] [-n COUNT] [-resume] [-origin ORIGIN] [-insecure] URL")
 	chat := f.String("select", "", "chat to select first")
 	count := f.Int("n", 0, "end after so many frames; 0: never")
+	resume := f.Bool("resume", false, "come back after a cut, from the last frame on")
 	origin := f.String("origin", "", "Origin header, as a browser would send it")
 	insecure := f.Bool("insecure", false, "don't check the server's certificate")
 	if err := parseFlags(f, args); err != nil {
@@ -57,15 +61,36 @@ func connect(ctx context.Context, c console, args []string) error {
 	if *origin != "" {
 		header.Set("Origin", *origin)
 	}
-	cl, err := dial(ctx, url, header, *insecure)
+	t := &terminal{console: c, header: header, insecure: *insecure, chat: *chat, left: *count}
+	if *resume {
+		return t.follow(ctx, url, new(place))
+	}
+	return t.session(ctx, url, nil)
+}
+
+// terminal is what connections of one command share.
+type terminal struct {
+	console
+	header   http.Header
+	insecure bool
+	chat     string
+	left     int // frames to print, 0: no limit
+	lines    sync.Once
+	current  atomic.Pointer[client]
+}
+
+// session is one connection, from its dial to its end.
+func (t *terminal) session(ctx context.Context, url string, p *place) error {
+	cl, err := dial(ctx, url, t.header, t.insecure)
 	if err != nil {
 		return err
 	}
+	cl.place = p
 	defer cl.conn.Close()
 	stop := context.AfterFunc(ctx, func() { cl.write(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")) })
 	defer stop()
-	if *chat != "" {
-		msg, err := json.Marshal(map[string]any{"type": "select_chat", "payload": map[string]any{"chat_id": *chat, "ack": true}})
+	if t.chat != "" && (p == nil || p.stream == "") { // later the server remembers
+		msg, err := json.Marshal(map[string]any{"type": "select_chat", "payload": map[string]any{"chat_id": t.chat, "ack": true}})
 		if err != nil {
 			return err
 		}
@@ -73,8 +98,9 @@ func connect(ctx context.Context, c console, args []string) error {
 			return err
 		}
 	}
-	go cl.send(c.in) // ends with standard input, at the latest with the process
-	return cl.print(c, *count)
+	t.current.Store(cl)
+	t.lines.Do(func() { go t.send() }) // ends with standard input, at the latest with the process
+	return cl.print(t.console, &t.left)
 }
 
 // dial connects; a refusal's status and body are in the error.
@@ -110,21 +136,23 @@ func (cl *client) write(op ws.OpCode, payload []byte) error {
 	return wsutil.WriteClientMessage(cl.conn, op, payload)
 }
 
-// send ends when standard input or the connection does. It leaves the
-// connection open: a script's input ends long before its events do.
-func (cl *client) send(in io.Reader) {
-	lines := bufio.NewScanner(in)
+// send ends with standard input. It leaves the connection open: a script's
+// input ends long before its events do. What is typed between two connections
+// is lost.
+func (t *terminal) send() {
+	lines := bufio.NewScanner(t.in)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if line := strings.TrimSpace(lines.Text()); line != "" && cl.write(ws.OpText, []byte(line)) != nil {
-			return
+		if line := strings.TrimSpace(lines.Text()); line != "" {
+			_ = t.current.Load().write(ws.OpText, []byte(line)) // a dead one shows in print
 		}
 	}
 }
 
 // print reads until the connection ends. The server's close code and reason go
-// to the error output; any but 1000 is an error.
-func (cl *client) print(c console, count int) error {
+// to the error output; any but 1000 is an error. left counts down to the last
+// frame to print; 0 from the start: there is none.
+func (cl *client) print(c console, left *int) error {
 	control := func(h ws.Header, r io.Reader) error {
 		body, err := io.ReadAll(r)
 		if err != nil {
@@ -141,14 +169,15 @@ func (cl *client) print(c console, count int) error {
 		return nil
 	}
 	reader := wsutil.Reader{Source: cl.in, State: ws.StateClientSide, CheckUTF8: true, OnIntermediate: control}
-	for printed := 0; count == 0 || printed < count; {
+	for limit := *left > 0; !limit || *left > 0; {
 		h, err := reader.NextFrame()
 		if err == nil && h.OpCode.IsControl() {
 			err = control(h, &reader)
 		} else if err == nil {
 			var message []byte
 			if message, err = io.ReadAll(&reader); err == nil {
-				printed++
+				*left--
+				cl.place.note(message)
 				_, err = fmt.Fprintf(c.out, "%s\n", message)
 			}
 		}
@@ -157,7 +186,7 @@ func (cl *client) print(c console, count int) error {
 		case errors.As(err, &closed) && closed.Code == ws.StatusNormalClosure:
 			return nil
 		case errors.As(err, &closed):
-			return fmt.Errorf("closed by the server: %d %s", closed.Code, closed.Reason)
+			return &serverClosed{closed}
 		case errors.Is(err, io.EOF):
 			return errors.New("the connection was cut without a close frame")
 		case err != nil:
@@ -165,4 +194,11 @@ func (cl *client) print(c console, count int) error {
 		}
 	}
 	return cl.write(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
+}
+
+// serverClosed is an end by a close frame other than 1000.
+type serverClosed struct{ frame wsutil.ClosedError }
+
+func (e *serverClosed) Error() string {
+	return fmt.Sprintf("closed by the server: %d %s", e.frame.Code, e.frame.Reason)
 }
