@@ -117,17 +117,17 @@ func (p *replays) advance(ctx context.Context, r *replay) time.Duration {
 // the events (P4).
 func (p *replays) beginRound(ctx context.Context, r *replay, chat string) error {
 	s := &r.c.Session
-	if shown := p.env.shown(s.Partition()); r.stream != shown {
-		return p.tell(r, reasonReset, shown, p.env.index.Watermark(s.Partition()))
-	}
+	stream := p.env.shown(s.Partition())
 	first, last, err := p.env.stream.LastSeq(ctx)
 	if err != nil {
 		return err
 	}
-	if p.env.id() != r.stream {
+	if p.env.id() != stream {
 		return errStreamMoved
 	}
 	switch {
+	case r.stream != stream:
+		return p.tell(r, reasonReset, stream, last)
 	case r.pos > last:
 		return p.tell(r, reasonBeyond, r.stream, last)
 	case r.pos+1 < first && r.pos < last:
@@ -145,7 +145,7 @@ func (p *replays) beginRound(ctx context.Context, r *replay, chat string) error 
 			return p.broken(r, err, last)
 		}
 	}
-	if p.env.id() != r.stream {
+	if p.env.id() != stream {
 		r.pieces, r.held = nil, nil
 		return errStreamMoved
 	}
