@@ -75,6 +75,7 @@ func (m *resumeModel) owed(v *viewer) (seqs []uint64) {
 // that its place.
 func (m *resumeModel) settle(t *rapid.T, v *viewer) {
 	m.deliver(len(m.stored))
+	v.ask(t, `{"type":"ready"}`) // a resume that it asked for is over then
 	want := m.owed(v)
 	var got []uint64
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -137,18 +138,23 @@ func (m *resumeModel) first() uint64 {
 	return m.stored[0].Seq - 1
 }
 
-// choose selects another chat, and waits for the word.
+// choose selects another chat.
 func (m *resumeModel) choose(t *rapid.T, v *viewer) {
 	m.settle(t, v)
 	v.chat = rapid.SampledFrom([]string{"c1", "c2"}).Draw(t, "chat")
+	v.ask(t, `{"type":"select_chat","payload":{"chat_id":"`+v.chat+`","ack":true}}`)
+}
+
+// ask sends a message and waits for its answer.
+func (v *viewer) ask(t *rapid.T, message string) {
 	_, before := v.seen()
-	v.sock.send(`{"type":"select_chat","payload":{"chat_id":"` + v.chat + `","ack":true}}`)
+	v.sock.send(message)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		if _, others := v.seen(); others > before {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s: selected did not come", v.user)
+			t.Fatalf("%s: no answer to %s", v.user, message)
 		}
 	}
 }
