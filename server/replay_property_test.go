@@ -125,9 +125,15 @@ func (m *resumeModel) connect(v *viewer) {
 
 // rewind asks for everything behind an earlier place again.
 func (m *resumeModel) rewind(t *rapid.T, v *viewer) {
-	m.settle(t, v)
+	for _, v := range m.viewers {
+		m.settle(t, v)
+	}
 	v.from = rapid.Uint64Range(m.first(), v.from).Draw(t, "seq")
+	asked := m.h.stream.questions()
 	v.sock.send(fmt.Sprintf(`{"type":"resume","payload":{"stream":%q,"seq":%d}}`, testStream, v.from))
+	for m.h.stream.questions() == asked { // what came live before it took effect would rightly come again
+		time.Sleep(100 * time.Microsecond)
+	}
 }
 
 // first is the seq before the model's own events.

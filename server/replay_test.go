@@ -34,6 +34,13 @@ func (f *fakeStream) now() string {
 	return f.id
 }
 
+// questions is how often the end of the stream was asked for.
+func (f *fakeStream) questions() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked
+}
+
 func (f *fakeStream) set(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -309,11 +316,7 @@ func TestResumeWaits(t *testing.T) {
 	h.stream.set(func() { h.stream.err = errDown })
 	s := h.login("ag1", "u1", resumeFrom(0), nil)
 	s.send(`{"type":"ready"}`)
-	eventually(t, "it tries", func() bool {
-		h.stream.mu.Lock()
-		defer h.stream.mu.Unlock()
-		return h.stream.asked > 2
-	})
+	eventually(t, "it tries", func() bool { return h.stream.questions() > 2 })
 	h.stream.set(func() { h.stream.err = nil })
 	first, second := s.next(), s.next()
 	if first.Type == "ready" { // overtakes what is queued
