@@ -93,8 +93,7 @@ func (c *client) event(f frame, now time.Time) {
 		return
 	}
 	at := now.UnixNano()
-	fl.delivery.Record(c.hint, time.Duration(at-m.Due))
-	fl.deliveryRaw.Record(c.hint, time.Duration(at-m.Sent))
+	fl.delivered(c.hint, time.Duration(at-m.Due), time.Duration(at-m.Sent))
 }
 
 // ready takes the first `ready`, or the echo of the barrier.

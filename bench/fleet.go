@@ -47,6 +47,8 @@ type Fleet struct {
 	delivery Hist // from the due instant to the frame's handling
 	deliveryRaw,
 	login, loginRaw Hist
+	pulse         struct{ delivery, deliveryRaw, login Pulse } // of the last second
+	asked, failed atomic.Int64                                 // logins
 
 	crowd atomic.Pointer[Crowd] // nil: sockets that end stay away
 
@@ -103,6 +105,26 @@ func (f *Fleet) Frames() (n int64) {
 		n += f.frames[i].n.Load()
 	}
 	return n
+}
+
+// delivered notes a latency, from the due instant and from the sending.
+func (f *Fleet) delivered(hint uint32, corrected, raw time.Duration) {
+	f.delivery.Record(hint, corrected)
+	f.deliveryRaw.Record(hint, raw)
+	f.pulse.delivery.Record(corrected)
+	f.pulse.deliveryRaw.Record(raw)
+}
+
+// sample fills in a row of the time series.
+func (f *Fleet) sample(s *Sample) {
+	s.Sessions, s.Received = f.Open(), f.Frames()
+	s.Asked, s.Logins, s.Failed = f.asked.Load(), f.logins.Load(), f.failed.Load()
+	s.Delivery, s.DeliveryRaw, s.Login = f.pulse.delivery.Take(), f.pulse.deliveryRaw.Take(), f.pulse.login.Take()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.closes {
+		s.Closed += n
+	}
 }
 
 // Order lets o judge in which order sockets were told things. The Fleet must run,

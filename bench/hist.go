@@ -113,3 +113,12 @@ func summary(m *hdrhistogram.Histogram) (Latency, error) {
 	l.HDR = string(enc) // base64 already
 	return l, nil
 }
+
+// Histogram is the whole of it: microseconds.
+func (l Latency) Histogram() (*hdrhistogram.Histogram, error) {
+	h, err := hdrhistogram.Decode([]byte(l.HDR))
+	if err != nil {
+		return nil, fmt.Errorf("decode histogram: %w", err)
+	}
+	return h, nil
+}

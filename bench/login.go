@@ -61,6 +61,7 @@ type loginTally struct {
 // byte sent to `ready`. Error: ctx ended.
 func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPace, each func(i int, took time.Duration)) (LoginStats, error) {
 	tally := &loginTally{refused: make(map[string]int64), failed: make(map[string]int64)}
+	f.asked.Add(int64(len(list)))
 	schedule := Pacer{Start: time.Now(), Rate: pace.Rate}
 	var next atomic.Int64
 	var workers sync.WaitGroup
@@ -81,6 +82,7 @@ func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPa
 				tally.ok.Add(1)
 				f.logins.Add(1)
 				f.login.Record(uint32(i), time.Since(due))
+				f.pulse.login.Record(time.Since(due))
 				f.loginRaw.Record(uint32(i), took)
 				if each != nil {
 					each(int(i), took)
@@ -108,6 +110,7 @@ func (f *Fleet) attempts(ctx context.Context, o *Oracle, l Login, pace LoginPace
 		if err == nil {
 			return time.Since(began), nil
 		}
+		f.failed.Add(1)
 		var refusal *loop.DialError
 		if !errors.As(err, &refusal) {
 			return 0, err

@@ -120,6 +120,8 @@ func (s *Sample) add(o Sample) {
 	s.Published += o.Published
 	s.OwnCPU += o.OwnCPU
 	s.Breaches += o.Breaches
+	s.Asked, s.Failed, s.Closed = s.Asked+o.Asked, s.Failed+o.Failed, s.Closed+o.Closed
+	s.Delivery, s.DeliveryRaw, s.Login = s.Delivery.with(o.Delivery), s.DeliveryRaw.with(o.DeliveryRaw), s.Login.with(o.Login)
 }
 
 // addRows adds a worker's rows to the guide's, each to the one of that second;
@@ -129,6 +131,8 @@ func addRows(rows []Sample, more map[int]Sample, ahead float64) {
 	for i := range rows {
 		if r, ok := more[int(rows[i].At-ahead)]; ok {
 			last = r
+		} else {
+			last.Delivery, last.DeliveryRaw, last.Login = nil, nil, nil // totals stand, a second's latency does not
 		}
 		rows[i].add(last)
 	}

@@ -50,6 +50,7 @@ type Options struct {
 	Plant     Plant         `json:"plant"`      // faults planted into this client, to show that the oracle sees them
 
 	Thresholds string         `json:"thresholds"` // "lost==0,delivery.p99<5ms", beside the scenario's own
+	Follow     time.Duration  `json:"follow"`     // between readings of the pods' metrics for the time series; 0: none, for each costs a pod about a millisecond
 	Progress   func(Sample)   `json:"-"`          // called once a second
 	Log        zerolog.Logger `json:"-"`
 }

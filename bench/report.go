@@ -4,41 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
 // Schema names the layout of a Report as JSON. It changes with any field that
 // changes its meaning or goes; fields may be added.
 const Schema = "daisi-bench/1"
-
-// Exit is the exit code of a run.
-type Exit int
-
-// Exit codes, the first that applies from the bottom up wins but for ExitError,
-// which yields to ExitBroken: a broken promise is never hidden by a crash.
-const (
-	ExitPass      Exit = 0
-	ExitError     Exit = 1
-	ExitThreshold Exit = 2
-	ExitBroken    Exit = 3 // a promise was broken
-	ExitGenerator Exit = 4 // the generator was the bottleneck: the result is void
-)
-
-func (e Exit) String() string {
-	switch e {
-	case ExitPass:
-		return "pass"
-	case ExitThreshold:
-		return "threshold missed"
-	case ExitBroken:
-		return "PROMISE BROKEN"
-	case ExitGenerator:
-		return "void: the generator was the bottleneck"
-	default:
-		return "error"
-	}
-}
 
 // Figure is one named number of a report, in seconds, bytes, or a plain count
 // or share: what thresholds and comparisons use.
@@ -82,44 +57,72 @@ type Report struct {
 }
 
 // Figure gives the value of a figure, a breach, or "<latency>.<p50|p90|p99|
-// p99.9|p99.99|max|mean|count>".
+// p99.9|p99.99|max|mean|min|count>".
 func (r *Report) Figure(name string) (float64, bool) {
+	v, _, ok := r.figure(name)
+	return v, ok
+}
+
+// Unit of what Figure gives: "s", "B", "1/s" or "".
+func (r *Report) Unit(name string) string {
+	_, unit, _ := r.figure(name)
+	return unit
+}
+
+func (r *Report) figure(name string) (value float64, unit string, ok bool) {
 	for _, f := range r.Figures {
 		if f.Name == name {
-			return f.Value, true
+			return f.Value, f.Unit, true
 		}
 	}
 	if r.Oracle != nil {
 		if n, ok := r.Oracle.Breaches[name]; ok {
-			return float64(n), true
+			return float64(n), "", true
 		}
+	}
+	l, point, _ := strings.Cut(name, ".")
+	for _, p := range r.Latencies[l].points() {
+		if p.name == point && r.Latencies[l].Count > 0 {
+			return p.value, p.unit, true
+		}
+	}
+	return 0, "", false
+}
+
+// Names lists all that Figure knows in this report, sorted.
+func (r *Report) Names() (list []string) {
+	for _, f := range r.Figures {
+		list = append(list, f.Name)
+	}
+	if r.Oracle != nil {
+		list = slices.AppendSeq(list, maps.Keys(r.Oracle.Breaches))
 	}
 	for l, v := range r.Latencies {
 		for _, p := range v.points() {
-			if name == l+"."+p.name {
-				return p.value, true
-			}
+			list = append(list, l+"."+p.name)
 		}
 	}
-	return 0, false
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 type point struct {
 	name  string
 	value float64
+	unit  string
 }
 
 func (l Latency) points() []point {
 	return []point{
-		{"p50", l.P50},
-		{"p90", l.P90},
-		{"p99", l.P99},
-		{"p99.9", l.P999},
-		{"p99.99", l.P9999},
-		{"max", l.Max},
-		{"mean", l.Mean},
-		{"min", l.Min},
-		{"count", float64(l.Count)},
+		{"p50", l.P50, "s"},
+		{"p90", l.P90, "s"},
+		{"p99", l.P99, "s"},
+		{"p99.9", l.P999, "s"},
+		{"p99.99", l.P9999, "s"},
+		{"max", l.Max, "s"},
+		{"mean", l.Mean, "s"},
+		{"min", l.Min, "s"},
+		{"count", float64(l.Count), ""},
 	}
 }
 
@@ -137,29 +140,14 @@ func (r *Report) fail(err error) {
 
 // judge checks thresholds and decides the exit code.
 func (r *Report) judge(thresholds []Threshold) {
-	missed := false
 	for _, t := range thresholds {
-		v, ok := r.Figure(t.Figure)
-		if !ok {
-			r.fail(fmt.Errorf("check threshold %q: this run has no figure of that name", t.Text))
+		if err := r.check(&t); err != nil {
+			r.fail(err)
 			continue
 		}
-		t.check(v)
-		missed = missed || !t.OK
 		r.Thresholds = append(r.Thresholds, t)
 	}
-	switch {
-	case r.Oracle != nil && r.Oracle.Broken():
-		r.Exit = ExitBroken
-	case len(r.Errors) > 0 || r.Interrupted:
-		r.Exit = ExitError
-	case r.Generator.Bottleneck != "":
-		r.Exit = ExitGenerator
-	case missed:
-		r.Exit = ExitThreshold
-	default:
-		r.Exit = ExitPass
-	}
+	r.Exit = r.verdict()
 	r.Result = r.Exit.String()
 }
 

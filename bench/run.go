@@ -47,6 +47,7 @@ type Stage struct {
 	past       struct{ delivery, raw Hist } // of phases before, which have their own too
 	phase      atomic.Pointer[string]       // the one that runs
 	watchdog   Watchdog
+	follower   follower
 	busiest    Usage // the measured window in which this process used most
 	thresholds string
 	expected   string // close code by which the scenario wants sockets to end
@@ -88,6 +89,7 @@ func run(ctx context.Context, o Options, s Scenario, number uint64, crew meeter)
 	group, inner := errgroup.WithContext(inner)
 	group.Go(func() error { return st.watchdog.Run(inner) })
 	group.Go(func() error { return st.Sampler.Run(inner) })
+	group.Go(func() error { return st.follower.Run(inner) })
 	if st.Fleet != nil {
 		group.Go(func() error { return st.Fleet.Run(inner) })
 	}
@@ -123,6 +125,9 @@ func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
 		},
 	}
 	st.Book.base = uint32(o.Part.Index) << partShift
+	if st.follower.scraper = st.Scraper; st.guides() {
+		st.follower.every = o.Follow
+	}
 	st.Oracle = NewOracle(st.Book)
 	st.Sampler = NewSampler(o.PIDs, st.fillSample)
 	if len(o.Addrs) > 0 {
@@ -142,7 +147,7 @@ func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
 func (st *Stage) sample(s *Sample) {
 	s.Published, s.Breaches = st.Book.Published(), st.Oracle.Breached()
 	if st.Fleet != nil {
-		s.Sessions, s.Received, s.Logins = st.Fleet.Open(), st.Fleet.Frames(), st.Fleet.logins.Load()
+		st.Fleet.sample(s)
 	}
 }
 
@@ -150,6 +155,11 @@ func (st *Stage) sample(s *Sample) {
 // workers told last.
 func (st *Stage) fillSample(s *Sample) {
 	st.sample(s)
+	if p := st.phase.Load(); p != nil {
+		s.Phase = *p
+	}
+	k := ReadKernel()
+	s.Slab, s.TCP, s.Server = k.Slab, k.TCP, st.follower.last.Swap(nil)
 	if st.Options.Progress == nil {
 		return
 	}

@@ -161,6 +161,17 @@ type Sample struct {
 	ServerRSS int64   `json:"server_rss"` // bytes, all pids
 	OwnCPU    float64 `json:"own_cpu"`
 	Breaches  int64   `json:"breaches"`
+	Phase     string  `json:"phase,omitempty"` // the measured window that runs
+	Asked     int64   `json:"asked"`           // logins asked for so far
+	Failed    int64   `json:"failed"`          // refused or failed attempts so far
+	Closed    int64   `json:"closed"`          // sockets ended by the server or lost, so far
+	Slab      int64   `json:"slab"`            // bytes, whole machine
+	TCP       int64   `json:"tcp"`             // bytes in socket buffers, this network namespace
+
+	Delivery    *Beat         `json:"delivery,omitempty"` // of this second, from the due instant
+	DeliveryRaw *Beat         `json:"delivery_raw,omitempty"`
+	Login       *Beat         `json:"login,omitempty"`
+	Server      *ServerSample `json:"server,omitempty"` // when the pods' metrics were read
 }
 
 // Usage is what a window of time cost.

@@ -21,7 +21,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		fmt.Fprintln(t, "interrupted\tyes\twhat there was until then")
 	}
 	for _, f := range r.Figures {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, quantity(f.Value, f.Unit), f.Note)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, Quantity(f.Value, f.Unit), f.Note)
 	}
 	r.tableLatencies(t)
 	r.tableOracle(t)
@@ -91,7 +91,8 @@ func (r *Report) tableVerdict(t io.Writer) {
 	}
 }
 
-func quantity(v float64, unit string) string {
+// Quantity is a figure as people read it.
+func Quantity(v float64, unit string) string {
 	switch unit {
 	case "s":
 		return secondsText(v)

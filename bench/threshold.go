@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -14,6 +15,7 @@ type Threshold struct {
 	Value  float64 `json:"value"`
 	OK     bool    `json:"ok"`
 	Text   string  `json:"text"` // as written
+	Unit   string  `json:"unit"` // of the limit as written: "s", "B", or "" for a plain number or a share
 }
 
 // thresholdUnits turn what people write into the units of figures: seconds,
@@ -21,21 +23,24 @@ type Threshold struct {
 var thresholdUnits = []struct {
 	suffix string
 	factor float64
+	unit   string
 }{
-	{"ns", 1e-9},
-	{"us", 1e-6},
-	{"µs", 1e-6},
-	{"ms", 1e-3},
-	{"s", 1},
-	{"KiB", 1 << 10},
-	{"MiB", 1 << 20},
-	{"GiB", 1 << 30},
-	{"kB", 1e3},
-	{"KB", 1e3},
-	{"MB", 1e6},
-	{"GB", 1e9},
-	{"B", 1},
-	{"%", 1e-2},
+	{"ns", 1e-9, "s"},
+	{"us", 1e-6, "s"},
+	{"µs", 1e-6, "s"},
+	{"ms", 1e-3, "s"},
+	{"min", 60, "s"},
+	{"/s", 1, "1/s"},
+	{"s", 1, "s"},
+	{"KiB", 1 << 10, "B"},
+	{"MiB", 1 << 20, "B"},
+	{"GiB", 1 << 30, "B"},
+	{"kB", 1e3, "B"},
+	{"KB", 1e3, "B"},
+	{"MB", 1e6, "B"},
+	{"GB", 1e9, "B"},
+	{"B", 1, "B"},
+	{"%", 1e-2, ""},
 }
 
 // parseThresholds reads "figure op value[unit]" separated by commas; op is one
@@ -58,27 +63,73 @@ func parseThresholds(s string) (list []Threshold, err error) {
 		if t.Op == "=" || t.Op == "!" {
 			return nil, fmt.Errorf("read threshold %q: operator %q is none of == != < <= > >=", text, t.Op)
 		}
-		if t.Limit, err = parseQuantity(strings.TrimSpace(text[end:])); err != nil {
+		if t.Limit, t.Unit, err = parseQuantity(strings.TrimSpace(text[end:])); err != nil {
 			return nil, fmt.Errorf("read threshold %q: %w", text, err)
+		}
+		if err := t.checkPoint(); err != nil {
+			return nil, err
 		}
 		list = append(list, t)
 	}
 	return list, nil
 }
 
-func parseQuantity(s string) (float64, error) {
+// checkPoint says before the run that a latency has no such point.
+func (t *Threshold) checkPoint() error {
+	_, point, ok := strings.Cut(t.Figure, ".")
+	if !ok {
+		return nil
+	}
+	var known []string
+	for _, p := range (Latency{}).points() {
+		if p.name == point {
+			return nil
+		}
+		known = append(known, p.name)
+	}
+	return fmt.Errorf("read threshold %q: a latency has no %q, but %s", t.Text, point, strings.Join(known, ", "))
+}
+
+func parseQuantity(s string) (value float64, unit string, err error) {
 	factor := 1.0
 	for _, u := range thresholdUnits {
 		if n, ok := strings.CutSuffix(s, u.suffix); ok {
-			s, factor = strings.TrimSpace(n), u.factor
+			s, factor, unit = strings.TrimSpace(n), u.factor, u.unit
 			break
 		}
 	}
 	v, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		return 0, fmt.Errorf("value %q is no number", s)
+	if err != nil || math.IsNaN(v) {
+		return 0, "", fmt.Errorf("value %q is no number, with or without a unit: ns us ms s min, B KiB MiB GiB kB MB GB, /s, %%", s)
 	}
-	return v * factor, nil
+	return v * factor, unit, nil
+}
+
+// check looks the figure up and compares. Errors: no such figure; a limit in
+// another unit than the figure's. A plain number is taken in the figure's unit.
+func (r *Report) check(t *Threshold) error {
+	v, unit, ok := r.figure(t.Figure)
+	switch {
+	case !ok:
+		return fmt.Errorf("check threshold %q: this run has no figure %q; the nearest it has: %s", t.Text, t.Figure, strings.Join(nearest(t.Figure, r.Names(), 3), ", "))
+	case t.Unit != "" && t.Unit != unit:
+		return fmt.Errorf("check threshold %q: the limit is in %s, but %s is %s", t.Text, unitWord(t.Unit), t.Figure, unitWord(unit))
+	}
+	t.check(v)
+	return nil
+}
+
+func unitWord(unit string) string {
+	switch unit {
+	case "s":
+		return "seconds"
+	case "B":
+		return "bytes"
+	case "1/s":
+		return "a rate a second"
+	default:
+		return "a plain number"
+	}
 }
 
 // check compares with the figure's value.

@@ -38,7 +38,8 @@ var arrows = map[string][]string{
 	"bench":           {"session", "loop"},
 	"cmd/daisi-ws":    {"server", "redisx/embedded", "natsx/embedded", "session"},
 	"bench/local":     {"bench"},
-	"cmd/daisi-bench": {"bench", "bench/local"},
+	"bench/view":      {"bench"},
+	"cmd/daisi-bench": {"bench", "bench/local", "bench/view"},
 
 	"loop/looptest":      {"loop"},
 	"redisx/redistest":   {"redisx/embedded"},

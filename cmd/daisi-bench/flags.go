@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -24,7 +25,8 @@ type common struct {
 	addr, internal, pids, sources, ca string
 	apiKeyFile, tokenKeyFile, plant   string
 	insecure, wss, quiet, spawned     bool
-	json                              string
+	json, html                        string
+	title                             string // of the live view
 	local                             bench.LocalOptions
 	env                               string
 }
@@ -60,7 +62,8 @@ func commonFlags(fs *flag.FlagSet) *common {
 	fs.StringVar(&b.Crew.Name, "crew", "bench", "name of the crew that workers belong to")
 	fs.StringVar(&b.Crew.URL, "crew-nats", "", "NATS where the crew meets; empty: that of -nats")
 	fs.StringVar(&f.json, "json", "", "file for the report as JSON")
-	fs.BoolVar(&f.quiet, "quiet", false, "no line of progress a second")
+	fs.StringVar(&f.html, "html", "", "file for the report as one HTML page; the pods' metrics are then read each second")
+	fs.BoolVar(&f.quiet, "quiet", false, "show no progress")
 	return f
 }
 
@@ -96,10 +99,11 @@ func (f *common) options(log io.Writer) (o bench.Options, err error) {
 	if o.Plant, err = plant(f.plant); err != nil {
 		return o, err
 	}
+	if f.html != "" {
+		o.Follow = time.Second
+	}
 	if !f.quiet {
-		o.Progress = func(s bench.Sample) {
-			fmt.Fprintf(log, "%4.0f s  sessions %d  published %d  received %d  breaches %d\n", s.At, s.Sessions, s.Published, s.Received, s.Breaches)
-		}
+		o.Progress = live(log, f.title).Show
 	}
 	return o, nil
 }

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/daisi/daisi-ws/bench"
+	"github.com/daisi/daisi-ws/bench/view"
 )
 
 func main() {
@@ -51,6 +52,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 		fs.SetOutput(log)
 		f := commonFlags(fs)
 		f.localFlags(fs)
+		f.title = "daisi-bench " + c.name
 		start := c.flags(fs)
 		if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 			return bench.ExitPass, nil
@@ -65,7 +67,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 			return bench.ExitError, err
 		}
 		report, err := f.start(ctx, o, start)
-		return tell(report, err, f.json, out)
+		return tell(report, err, f, out)
 	}
 	for _, t := range tools() {
 		if t.name == args[0] {
@@ -76,14 +78,17 @@ func run(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, er
 	return bench.ExitError, fmt.Errorf("unknown scenario %q", args[0])
 }
 
-// tell prints the report, writes the file, and gives the exit code.
-func tell(r *bench.Report, err error, file string, out io.Writer) (bench.Exit, error) {
+// tell prints the report, writes the files, and gives the exit code.
+func tell(r *bench.Report, err error, f *common, out io.Writer) (bench.Exit, error) {
 	if r == nil {
 		return bench.ExitError, err
 	}
 	failed := r.WriteTable(out)
-	if file != "" {
-		failed = errors.Join(failed, r.WriteFile(file))
+	if f.json != "" {
+		failed = errors.Join(failed, r.WriteFile(f.json))
+	}
+	if f.html != "" {
+		failed = errors.Join(failed, view.WriteHTMLFile(f.html, r))
 	}
 	if failed != nil {
 		return bench.ExitError, failed

@@ -25,7 +25,7 @@ func TestRunFloor(t *testing.T) {
 	f := func(want bench.Exit, thresholds string) {
 		t.Helper()
 		var out, log bytes.Buffer
-		got, err := run(t.Context(), []string{"floor", "-sockets", "20", "-repeats", "1", "-sizes", "100", "-quiet", "-json", file, "-thresholds", thresholds}, &out, &log)
+		got, err := run(t.Context(), []string{"floor", "-sockets", "20", "-repeats", "1", "-sizes", "100", "-json", file, "-html", file + ".html", "-thresholds", thresholds}, &out, &log)
 		if err != nil || got != want || !strings.Contains(out.String(), "send_100B_joined_10") {
 			t.Fatalf("exit %d, want %d; error %v\n%s%s", got, want, err, &out, &log)
 		}
@@ -39,6 +39,14 @@ func TestRunFloor(t *testing.T) {
 		}
 	}
 	f(bench.ExitThreshold, "send_100B_joined_1<1ns")
+	page, err := os.ReadFile(file + ".html")
+	if err != nil || !bytes.Contains(page, []byte("threshold missed")) {
+		t.Errorf("page of %d bytes, %v", len(page), err)
+	}
+	var again, log bytes.Buffer
+	if code, err := run(t.Context(), []string{"html", file}, &again, &log); code != bench.ExitPass || err != nil || !bytes.Equal(again.Bytes(), page) {
+		t.Errorf("html: exit %d, %v, %d bytes instead of %d", code, err, again.Len(), len(page))
+	}
 	f(bench.ExitError, "no_such_figure<1")
 }
 
@@ -77,6 +85,8 @@ func TestRunFailure(t *testing.T) {
 	f("secret", "fanout", "-token-key-file", "/nonexistent")
 	f("token-key", "connect", "-quiet")
 	f("threshold", "connect", "-thresholds", "x")
+	f("one argument", "html")
+	f("no such file", "html", "/nonexistent.json")
 }
 
 func TestFlagsSuccess(t *testing.T) {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"time"
 
 	"github.com/daisi/daisi-ws/bench"
 	"github.com/daisi/daisi-ws/bench/local"
+	"github.com/daisi/daisi-ws/bench/view"
 )
 
 // tool is a verb that is no scenario of its own.
@@ -20,6 +20,7 @@ type tool struct {
 
 func tools() []tool {
 	return []tool{
+		{"html", "a report in JSON as one HTML page", toHTML},
 		{"peers", "the gateway beside bare servers of other WebSocket libraries, as one table", peers},
 		{workerCommand, "bears a share of the runs of others' -workers, found over NATS", work},
 	}
@@ -60,13 +61,11 @@ func peers(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, 
 		return code, err
 	}
 	o.Servers = words(*servers)
-	o.Progress = func(s bench.Sample) {
-		fmt.Fprintf(log, "%4.0f s  sessions %d  published %d  received %d  breaches %d\n", s.At, s.Sessions, s.Published, s.Received, s.Breaches)
-	}
+	o.Progress = live(log, "daisi-bench peers").Show
 	list, err := local.Peers(ctx, o)
 	code := bench.ExitPass
 	for _, m := range list {
-		code = max(code, m.Exit)
+		code = code.Worse(m.Exit)
 	}
 	if len(list) > 0 {
 		err = errors.Join(local.WritePeers(out, o, list), err)
@@ -75,4 +74,18 @@ func peers(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, 
 		return bench.ExitError, err
 	}
 	return code, nil
+}
+
+func toHTML(_ context.Context, args []string, out, _ io.Writer) (bench.Exit, error) {
+	if len(args) != 1 {
+		return bench.ExitError, errors.New("html takes one argument, a report in JSON; the page goes to standard output")
+	}
+	r, err := bench.ReadFile(args[0])
+	if err == nil {
+		err = view.WriteHTML(out, r)
+	}
+	if err != nil {
+		return bench.ExitError, err
+	}
+	return bench.ExitPass, nil
 }
