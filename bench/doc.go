@@ -20,15 +20,20 @@
 //
 //  1. Expected values come only from the Book, which the Feed writes before it
 //     publishes. Nothing the server says adds to or takes from them.
+//
 //  2. An event that may or may not have been stored (no ack) is "unsure": its
 //     absence is no loss, its presence no surprise. Unsure events are counted.
+//
 //  3. What a socket owes starts with its `ready` (or the barrier after its
 //     select_chat): earlier numbers are optional, later ones are owed.
+//
 //  4. A socket that closed was told: what it had not been given yet is counted
 //     as told. A hole before something it was given is a loss all the same.
+//
 //  5. Two sockets are read by different goroutines, so what the server did in
 //     order can be handled here out of order. Where the order of two sockets
 //     is judged (takeover), one poller and a sentinel socket restore it.
+//
 //  6. Frames of other runs are ignored and counted as foreign.
 //
 //  7. A run may be borne by many processes (a crew). Agents are dealt out among

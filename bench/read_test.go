@@ -112,9 +112,9 @@ func fields(t reflect.Type, path string, out map[string]string) {
 	case reflect.Map:
 		fields(t.Elem(), path+".*", out)
 		return
-	case reflect.Struct:
-		if t == reflect.TypeFor[time.Time]() {
-			break
+	case reflect.Struct: // but those that count as one field
+		if t == reflect.TypeFor[time.Time]() || t == reflect.TypeFor[Report]() && path != "" {
+			break // a report in a report has the fields of a report
 		}
 		for i := range t.NumField() {
 			f := t.Field(i)
