@@ -46,7 +46,7 @@ type member struct {
 }
 
 func (m *member) Tick(*loop.Conn, uint32) uint32 { return 0 }
-func (m *member) Closed(*loop.Conn, loop.End) { m.crowd.closed.Add(1) }
+func (m *member) Closed(*loop.Conn, loop.End)    { m.crowd.closed.Add(1) }
 func (m *member) Message(_ *loop.Conn, _ ws.OpCode, b []byte) {
 	if bytes.HasPrefix(b, []byte(`{"type":"ready"`)) {
 		m.crowd.ready.Add(1)
