@@ -2,7 +2,7 @@
 # to be there; the rest is installed or built when it is missing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt lint bench bench-smoke bench-peers fuzz prove image clean
+.PHONY: help run build test check fmt lint bench bench-smoke bench-peers fuzz prove figures image clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -50,6 +50,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 prove: build ## the long proofs: minutes instead of seconds, victoria-metrics, promtool
 	@.ci/prove
+
+figures: ## README's tables of figures, each the median of three runs: half an hour, nothing else on the machine
+	@.tools/need redis-server=redis-server; ulimit -n $$(ulimit -Hn); go test -tags figures -count=1 -timeout 2h -run TestFigures -v ./server
 
 image: ## the container image
 	docker build -f .deploy/Dockerfile --build-arg VERSION=$(VERSION) -t daisi-ws:$(VERSION) .

@@ -79,6 +79,9 @@ func (e *Engine) adopt(c *Conn, nc net.Conn, early, head []byte) error {
 	if secure != nil {
 		wire.wear(c, secure, &kept)
 		c.wire = wire
+		if c.isServer() {
+			e.fields().forget(secure)
+		}
 	}
 	e.feedEarly(c, early)
 	if err = e.attach(c, tcp); err != nil {

@@ -60,7 +60,7 @@ func TestTLSFields(t *testing.T) {
 	c := tls.Server(nil, nil)
 	none.takeBack(c, NewAllocator(), none.lend(c, NewAllocator()))
 	// A field that is not what it should be must be noticed.
-	wrong := &tlsFields{raw: f.hand, hand: f.raw, input: f.input}
+	wrong := &tlsFields{raw: f.hand, hand: f.raw, input: f.input, export: f.export, resume: f.resume}
 	if wrong.try() == nil {
 		t.Error("the self-test passed with two fields exchanged")
 	}

@@ -16,13 +16,15 @@ import (
 	"unsafe"
 )
 
-// tlsFields reaches the input buffers that an idle tls.Conn keeps (3.5 KB after
-// a browser's hello, more after a long message) so that they can be given back.
+// tlsFields reaches what an idle tls.Conn keeps and does not need: its input
+// buffers (3.5 KB after a browser's hello, more after a long message), and the
+// secrets for exports and for a client's tickets (0.2 KB).
 // They are private: their place is looked up and tried at start, and when
 // anything is not as expected there is no tlsFields (nil) and memory is not
 // saved. Only the goroutine that reads may use it.
 type tlsFields struct {
 	raw, hand, input uintptr // offsets in tls.Conn
+	export, resume   uintptr
 }
 
 // lendSize holds any record, and what bytes.Buffer wants to spare.
@@ -74,18 +76,33 @@ func (f *tlsFields) takeBack(c *tls.Conn, alloc *Allocator, lent *[]byte) {
 	}
 }
 
+// exporter is the type of tls.Conn's closure for ExportKeyingMaterial.
+type exporter = func(label string, context []byte, length int) ([]byte, error)
+
+// forget drops the secrets that a server's connection has no use for after the
+// handshake: its tickets are sent, and nobody exports keying material.
+func (f *tlsFields) forget(c *tls.Conn) {
+	if f == nil {
+		return
+	}
+	*(*exporter)(unsafe.Add(unsafe.Pointer(c), f.export)) = nil
+	*(*[]byte)(unsafe.Add(unsafe.Pointer(c), f.resume)) = nil
+}
+
 // findTLSFields looks the fields up and tries them; nil: don't.
 func findTLSFields() *tlsFields {
-	t := reflect.TypeFor[tls.Conn]()
-	buffer, reader := reflect.TypeFor[bytes.Buffer](), reflect.TypeFor[bytes.Reader]()
-	raw, ok1 := t.FieldByName("rawInput")
-	hand, ok2 := t.FieldByName("hand")
-	input, ok3 := t.FieldByName("input")
-	if !ok1 || !ok2 || !ok3 || raw.Type != buffer || hand.Type != buffer || input.Type != reader {
-		return nil
+	t, found := reflect.TypeFor[tls.Conn](), true
+	offset := func(name string, want reflect.Type) uintptr {
+		field, ok := t.FieldByName(name)
+		found = found && ok && field.Type == want
+		return field.Offset
 	}
-	f := &tlsFields{raw.Offset, hand.Offset, input.Offset}
-	if f.try() != nil {
+	buffer := reflect.TypeFor[bytes.Buffer]()
+	f := &tlsFields{
+		raw: offset("rawInput", buffer), hand: offset("hand", buffer), input: offset("input", reflect.TypeFor[bytes.Reader]()),
+		export: offset("ekm", reflect.TypeFor[exporter]()), resume: offset("resumptionSecret", reflect.TypeFor[[]byte]()),
+	}
+	if !found || f.try() != nil {
 		return nil
 	}
 	return f
@@ -114,6 +131,7 @@ func (f *tlsFields) try() error {
 		sent <- err
 	}()
 	err = server.Handshake()
+	f.forget(server)
 	alloc := NewAllocator()
 	for i := 0; i < 8 && err == nil; i++ {
 		want := said[:len(said)>>i]

@@ -9,7 +9,7 @@ import (
 
 // Times and sizes of giving memory back.
 const (
-	memoryEvery = 5 * time.Second
+	memoryEvery = 2 * time.Second
 	memoryPause = 10 * time.Second // between two give-backs: each is a whole collection
 	memorySlack = 4 << 20          // bytes not worth one
 )
