@@ -20,6 +20,7 @@ type ConnectOptions struct {
 	Sessions int           `json:"sessions"` // default 1000; a process has at most its file limit of them
 	Agents   int           `json:"agents"`   // (company, agent) pairs, default one for 30 sessions
 	Hold     time.Duration `json:"hold"`     // how long idle CPU is measured, default 10 s
+	Empty    time.Duration `json:"empty"`    // how long the server's own CPU is measured before the ramp, 0: not
 	Chat     bool          `json:"chat"`     // each selects a chat at connect
 
 	// During, if not nil, runs while the sessions are held.
@@ -52,6 +53,11 @@ func (s connect) Run(ctx context.Context, st *Stage) error {
 // come opens the sessions and holds them.
 func (s connect) come(ctx context.Context, st *Stage) error {
 	logins := s.population(st)
+	if s.Empty > 0 {
+		if err := st.Phase(ctx, phaseEmpty, func() error { return Wait(ctx, time.Now().Add(s.Empty)) }); err != nil {
+			return err
+		}
+	}
 	debug.FreeOSMemory() // what was only made on the way is no part of a socket
 	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
 		return err
@@ -75,6 +81,7 @@ func (s connect) come(ctx context.Context, st *Stage) error {
 
 // Phases that several scenarios have.
 const (
+	phaseEmpty   = "empty"
 	phaseLogin   = "login"
 	phaseSettle  = "settle"
 	phaseHold    = "hold"
@@ -204,6 +211,11 @@ func (st *Stage) holdCost(p *Phase) {
 	}
 	if len(st.Options.PIDs) > 0 {
 		r.Add("idle_cpu_per_session", p.Server/p.Seconds/open, "", "seconds a second, all pids, while held")
+		if empty := st.Phases[phaseEmpty]; empty != nil && empty.Seconds > 0 {
+			own := empty.Server / empty.Seconds
+			r.Add("empty_cpu", own, "", "cores, all pids, before the first session")
+			r.Add("idle_cpu_per_session_net", (p.Server/p.Seconds-own)/open, "", "seconds a second, without that")
+		}
 		r.Add("idle_cpu", p.Server/p.Seconds, "", "cores, all pids, while held")
 	}
 	r.Add("idle_cpu_clients", p.Own/p.Seconds, "", "cores, client processes, while held")

@@ -44,6 +44,7 @@ func connectFlags(fs *flag.FlagSet) starter {
 	fs.IntVar(&o.Sessions, "sessions", 1000, "sessions to open")
 	fs.IntVar(&o.Agents, "agents", 0, "(company, agent) pairs; 0: one for 30 sessions")
 	fs.DurationVar(&o.Hold, "hold", 0, "how long idle CPU is measured; 0: 10s")
+	fs.DurationVar(&o.Empty, "empty", 0, "how long the server's own CPU is measured before the first session; 0: not")
 	fs.BoolVar(&o.Chat, "chat", false, "each session selects a chat at connect")
 	return func(ctx context.Context, base bench.Options, _ *bench.Local) (*bench.Report, error) {
 		o.Options = base
