@@ -48,6 +48,8 @@ type Client struct {
 	looked   time.Time
 	onStream []func(Stream)
 	readers  map[*Reader]struct{} // for the lag gauge
+
+	ends questions // for the stream's end
 }
 
 // incarnation is one life of our events stream. Readers hold the one they
@@ -86,6 +88,7 @@ func New(o Options) (*Client, error) {
 	}
 	c := &Client{
 		o: o, wake: make(chan struct{}, 1), ready: make(chan struct{}),
+		ends: newQuestions(),
 		pull: newPullRequests(o.MaxEvent), readers: map[*Reader]struct{}{}, born: time.Now(),
 		health: errors.New("not started"),
 	}

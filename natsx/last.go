@@ -9,13 +9,15 @@ import (
 
 // LastSeq asks our stream's leader for the first and the last sequence
 // stored; an empty stream has first = last+1. ErrStream: it is not the stream
-// that Stream tells of.
+// that Stream tells of. Calls that come while one is out are answered together
+// by the next: a pod whose partitions all serve themselves asks once, not once
+// for each, and does not keep the server busy that it waits for.
 func (c *Client) LastSeq(ctx context.Context) (first, last uint64, err error) {
 	cur := c.cur.Load()
 	if cur == nil {
 		return 0, 0, ErrNotConnected
 	}
-	i, err := c.events(ctx, cur.id)
+	i, err := c.ends.ask(ctx, func(ctx context.Context) (*streamInfo, error) { return c.events(ctx, cur.id) })
 	if err != nil {
 		return 0, 0, fmt.Errorf("ask for the last sequence: %w", err)
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // pressure is what a pod is short of, apart from what admission counts itself:
-// memory, and time. It is looked at ten times a second by run, and read by
-// everybody for nothing.
+// memory, and time. It is looked at by run, once a second and, from the first
+// sign of a shortage on, ten times; and read by everybody for nothing.
 type pressure struct {
 	memory atomic.Uint32 // thousandths of the cgroup's limit; 0: no limit
 	lag    atomic.Int64  // ns that work which is ready waits for a processor
@@ -39,6 +39,7 @@ const lagRefuse = 250 * time.Millisecond
 // Of run.
 const (
 	pressureEvery = 100 * time.Millisecond
+	pressureCalm  = time.Second
 	freeEvery     = 5 * time.Second // between two give-backs that a full group asks for
 )
 
@@ -51,18 +52,29 @@ func newPressure(group *cgroup) *pressure {
 
 // run looks until ctx ends.
 func (p *pressure) run(ctx context.Context) {
-	tick := time.NewTicker(pressureEvery)
-	defer tick.Stop()
-	p.look(time.Now(), 0)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	due := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case due := <-tick.C:
+		case <-timer.C:
 			now := time.Now()
 			p.look(now, now.Sub(due))
+			wait := p.pace()
+			due = now.Add(wait)
+			timer.Reset(wait)
 		}
 	}
+}
+
+// pace is how long until the next look: an idle pod is left alone.
+func (p *pressure) pace() time.Duration {
+	if p.memory.Load() < memoryCollect/2 && p.lag.Load() < int64(lagRefuse/10) {
+		return pressureCalm
+	}
+	return pressureEvery
 }
 
 // look takes the measures; late is how late it comes itself.
