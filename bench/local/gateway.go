@@ -49,6 +49,7 @@ type gateway struct {
 	public   string
 	internal string
 	nats     string
+	redis    string // host:port
 	dir      string
 	secrets  [2]string // API key, token key
 }
@@ -69,7 +70,7 @@ func startGateway(ctx context.Context, p Programs, env ...string) (g *gateway, e
 	if err != nil {
 		return g, err
 	}
-	g.public, g.internal, g.nats = at[0], at[1], "nats://"+at[3]
+	g.public, g.internal, g.nats, g.redis = at[0], at[1], "nats://"+at[3], at[4]
 	_, redisPort, _ := net.SplitHostPort(at[4]) // ports made it
 	_, natsPort, _ := net.SplitHostPort(at[3])
 	if err := g.add(ctx, at[4], "redis", nil, p.Redis, "--port", redisPort, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"); err != nil {

@@ -86,6 +86,10 @@ func TestRunFailure(t *testing.T) {
 	f("token-key", "connect", "-quiet")
 	f("threshold", "connect", "-thresholds", "x")
 	f("one argument", "html")
+	f("two arguments", "compare", "a.json")
+	f("no file", "compare", "/nonexistent/a.json", "b.json")
+	f("not defined", "doctor", "-nonsense")
+	f("ended before it was ready", "tune", "-redis-server", "true", "-runs", "1")
 	f("no such file", "html", "/nonexistent.json")
 }
 
