@@ -41,7 +41,6 @@ type Local struct {
 	NATS     string // URLs
 	Redis    string
 
-	mu    sync.Mutex
 	nats  *child
 	redis *child
 	pods  []*Pod
@@ -80,15 +79,15 @@ func StartLocal(ctx context.Context, o LocalOptions) (l *Local, err error) {
 		}
 	}()
 	if err := l.startStores(ctx); err != nil {
-		return nil, err
+		return l, err // which closes it
 	}
 	for i := range o.Pods {
 		p, err := l.newPod(i)
 		if err != nil {
-			return nil, err
+			return l, err // which closes it
 		}
 		if err := p.Start(); err != nil {
-			return nil, err
+			return l, err // which closes it
 		}
 		l.pods = append(l.pods, p)
 	}
