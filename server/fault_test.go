@@ -19,8 +19,10 @@ import (
 // order, and takeovers work again.
 func TestSentinelFailover(t *testing.T) {
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Redis: clustertest.RedisSentinel})
-	a := c.Dial(c.Pods[0], user("acme", "ag1", "u1"), "chat=c1")
-	b := c.Dial(c.Pods[1], user("acme", "ag1", "u2"))
+	// With gap frames, for they have logged in just before: see
+	// TestFailoverTellsRoutesThatMayBeLost.
+	a := c.Dial(c.Pods[0], user("acme", "ag1", "u1"), "chat=c1", "resume=")
+	b := c.Dial(c.Pods[1], user("acme", "ag1", "u2"), "resume=")
 	publish := func(id string) { c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), body(id)) }
 	publish("before")
 	a.AwaitEvents(arrival, 1)
@@ -30,6 +32,7 @@ func TestSentinelFailover(t *testing.T) {
 	if !a.AwaitEvents(30*time.Second, 3) {
 		t.Fatalf("%d events after the failover, closed %v", len(a.Events()), a.Closed())
 	}
+	t.Logf("told %d and %d gaps", a.Count("gap"), b.Count("gap"))
 	again := c.Dial(c.Pods[1], user("acme", "ag1", "u1"))
 	if end, ok := a.AwaitClose(arrival); !ok || end.Code != 4402 {
 		t.Errorf("taken over after the failover: %+v", end)
