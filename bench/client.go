@@ -35,6 +35,9 @@ type client struct {
 	hint  uint32 // spreads counters and histograms
 
 	mu    sync.Mutex
+	back  bool      // it resumes
+	away  time.Time // since when it has no socket
+	due   time.Time // when it may come back
 	state clientState
 	login chan error // told once, when the login is through or failed; nil afterwards
 	early bool       // it ended before the login was through
@@ -76,6 +79,10 @@ func (c *client) Message(conn *loop.Conn, op ws.OpCode, payload []byte) {
 		c.refused(f)
 	case frameGap:
 		c.watch.Gap()
+	case frameCursor:
+		c.cursor(f)
+	case frameDraining:
+		c.draining(f, now)
 	}
 }
 
@@ -116,8 +123,12 @@ func (c *client) ready(conn *loop.Conn, f frame) {
 		if c.mode == ChatNone || c.mode == ChatSelect {
 			topic = 0
 		}
+		if c.back { // and the server remembers what it had selected
+			topic = c.user.Chat
+		}
 		c.watch.Ready(p.Epoch, p.Pod, topic)
-		if c.mode != ChatSelect || c.user.Chat == 0 {
+		c.watch.Stands(p.Stream, p.Seq)
+		if c.mode != ChatSelect || c.user.Chat == 0 || c.back {
 			c.live()
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,6 +26,8 @@ type FanoutOptions struct {
 	Duration  time.Duration `json:"duration"`  // of the measured part, default 10 s
 	Warmup    time.Duration `json:"warmup"`    // before it, judged but not timed; default 1 s, < 0: none
 	Size      int           `json:"size"`      // bytes of a body, default 260
+	Resume    bool          `json:"resume"`    // who is cut off comes back with ?resume, and is owed all it missed
+	Forget    bool          `json:"forget"`    // with Resume: comes back without saying where it stands, the control of it
 
 	// During, if not nil, runs beside the measured part: the place for faults.
 	// The events go on until both have ended.
@@ -77,13 +80,19 @@ func (fanout) Name() string { return "fanout" }
 func (s fanout) Run(ctx context.Context, st *Stage) error {
 	st.Want("junk==0,login_failures==0")
 	st.breaks(s.During != nil)
-	if !st.faulty { // faults may close sockets, and are told by gaps
+	switch {
+	case !st.faulty: // faults may close sockets, and are told by gaps
 		st.Want("closed==0,gaps==0,unsure==0")
+	case s.Resume:
+		st.Want("gaps==0,told==0,away==0")
 	}
 	if err := st.OpenFeed(ctx, s.Size); err != nil {
 		return err
 	}
 	logins := s.population(st)
+	if s.Resume {
+		defer s.comeBack(ctx, st)()
+	}
 	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
 		return err
 	}
@@ -105,6 +114,32 @@ func (s fanout) Run(ctx context.Context, st *Stage) error {
 		return err
 	}
 	return st.Phase(ctx, phaseDeliver, func() error { return s.deliver(ctx, st, picks) })
+}
+
+// comeBack lets clients resume until the function it returns is called.
+func (s fanout) comeBack(ctx context.Context, st *Stage) (stop func()) {
+	st.Fleet.Resume(s.Sessions, s.Forget)
+	inner, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { st.Fleet.ComeBack(inner, st.Options.LoginWorkers, st.Options.LoginTimeout) })
+	return func() {
+		cancel()
+		group.Wait()
+		most, all := st.Fleet.returns.busiest()
+		c := st.Report.Counts
+		c["reconnects"], c["reconnect_rate_max"], c["away"] = all, most, int64(st.Fleet.Away())
+		st.AddLatency("ready_again", &st.Fleet.returns.took)
+	}
+}
+
+// allBack waits until nobody is between two sockets, a minute at most.
+func (s fanout) allBack(ctx context.Context, st *Stage) error {
+	for end := time.Now().Add(time.Minute); s.Resume && st.Fleet.Away() > 0 && time.Now().Before(end); {
+		if err := Wait(ctx, time.Now().Add(10*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // population makes the pages and one login a session: each agent's sessions on
@@ -217,6 +252,9 @@ func (s fanout) deliver(ctx context.Context, st *Stage, picks func(int) (*Page, 
 	if err := st.Feed.Flush(ctx); err != nil {
 		return err
 	}
+	if err := s.allBack(ctx, st); err != nil {
+		return err
+	}
 	took, err := st.Drain(ctx)
 	st.Report.Counts["drain_us"] = took.Microseconds()
 	return err
@@ -239,6 +277,11 @@ func (s fanout) Figures(st *Stage) {
 	r.Add("delivery_rate", copies/s.Duration.Seconds(), "1/s", "over the nominal duration")
 	if !st.shared() {
 		r.Add("drain", float64(r.Counts["drain_us"])/1e6, "s", "from the last ack until nothing was outstanding")
+	}
+	if s.Resume {
+		r.Add("reconnects", float64(r.Counts["reconnects"]), "", "attempts of clients that were cut off")
+		r.Add("reconnect_rate_max", float64(r.Counts["reconnect_rate_max"]), "1/s", "in the busiest second")
+		r.Add("away", float64(r.Counts["away"]), "", "clients that were not back at the end")
 	}
 	st.deliveryCost(p)
 	st.ledger(p)

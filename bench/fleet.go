@@ -38,6 +38,8 @@ type Fleet struct {
 	engine *loop.Engine
 	plant  *planter
 
+	returns *returns // set by Resume before the first login; nil: who is cut off stays away
+
 	// Any goroutine.
 	next     atomic.Uint32 // source addresses and hints, in turn
 	open     atomic.Int64  // sockets that were ready and did not end
@@ -209,6 +211,9 @@ func (f *Fleet) closed(c *client, why loop.End, wasReady bool) {
 	// replaced has its successor.
 	if crowd := f.crowd.Load(); crowd != nil && !c.asked() && strconv.Itoa(int(why.Code)) != closeReplaced {
 		crowd.lost(Login{User: c.user, Door: int(c.door), Mode: c.mode})
+	}
+	if f.returns != nil {
+		f.returns.add(c)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -9,10 +9,12 @@ import (
 
 // Frame types of the gateway's protocol that the bench acts on.
 const (
-	frameReady = "ready"
-	frameEvent = "event"
-	frameError = "error"
-	frameGap   = "gap"
+	frameReady    = "ready"
+	frameEvent    = "event"
+	frameError    = "error"
+	frameGap      = "gap"
+	frameCursor   = "cursor"
+	frameDraining = "draining"
 )
 
 // frame is one message of the server, its payload lent from the message.
@@ -29,6 +31,10 @@ type readyPayload struct {
 	Pod    string `json:"pod"`
 	Stream string `json:"stream"`
 	Seq    uint64 `json:"seq"`
+}
+
+type drainingPayload struct {
+	After int64 `json:"reconnect_after_ms"`
 }
 
 type errorPayload struct {

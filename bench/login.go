@@ -149,10 +149,7 @@ func (f *Fleet) once(ctx context.Context, o *Oracle, l Login, timeout time.Durat
 	n := f.next.Add(1)
 	done := make(chan error, 1)
 	c := &client{fleet: f, watch: o.Watch(l.User, f.opts.Doors[l.Door]), user: l.User, mode: l.Mode, door: uint16(l.Door), hint: n, login: done}
-	conn, err := f.engine.Dial(ctx, loop.DialOptions{
-		Addr: f.opts.Doors[l.Door], LocalAddr: f.source(n), TLS: f.opts.TLS,
-		URL: f.target(l, token), Header: http.Header{"X-Api-Key": {f.opts.APIKey}},
-	}, c)
+	conn, err := f.dial(ctx, c, f.target(l, token, ""))
 	if err != nil {
 		return err
 	}
@@ -168,9 +165,21 @@ func (f *Fleet) once(ctx context.Context, o *Oracle, l Login, timeout time.Durat
 	return nil
 }
 
-func (f *Fleet) target(l Login, token string) string {
+// dial opens c's socket at its door.
+func (f *Fleet) dial(ctx context.Context, c *client, target string) (*loop.Conn, error) {
+	return f.engine.Dial(ctx, loop.DialOptions{
+		Addr: f.opts.Doors[c.door], LocalAddr: f.source(c.hint), TLS: f.opts.TLS,
+		URL: target, Header: http.Header{"X-Api-Key": {f.opts.APIKey}},
+	}, c)
+}
+
+// target is the URL of a login; point is where it resumes, "" nowhere.
+func (f *Fleet) target(l Login, token, point string) string {
 	p := l.User.Page
 	q := url.Values{"token": {token}}
+	if f.returns != nil {
+		q.Set("resume", point) // also at first, so that it is told what it needs to know
+	}
 	if l.Mode == ChatQuery && l.User.Chat != 0 {
 		q.Set("chat", p.Topics[l.User.Chat].Chat)
 	}

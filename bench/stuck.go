@@ -52,7 +52,7 @@ func (f *Fleet) stickOne(ctx context.Context, l Login) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(f.target(l, token))
+	u, err := url.Parse(f.target(l, token, ""))
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ type Watch struct {
 	overtook bool     // a newer socket of the key was ready
 	late     bool     // and this one was not told of its end before
 	seq      uint64   // highest stream seq
+	stream   string   // what seq and place count in
+	place    uint64   // where the server said it stands: ready, cursor
 	met      int64    // owed, and came
 	told     int64    // owed, and skipped over by a gap frame
 	missing  []uint32 // owed and skipped
@@ -41,18 +43,23 @@ type Watch struct {
 
 // Ready notes the server's `ready`: from now on the socket is owed its events,
 // with topic (0: none) as its selected chat, and it outranks older sockets of
-// its key. epoch 0: the server tells none; the later ready is then the newer.
+// its key. epoch 0: the server tells none; the later ready is then the newer. Once
+// more, after Closed: the session has resumed, and is owed all that it ever was.
 func (w *Watch) Ready(epoch uint64, podName string, topic uint16) {
 	u, now := w.user, time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	w.mu.Lock()
-	w.ready, w.topic, w.epoch, w.podName = true, topic, epoch, podName
-	w.must = u.Page.Len()
-	w.chatMust = w.must
+	if !w.ready {
+		w.must = u.Page.Len()
+		w.chatMust = w.must
+	}
+	w.ready, w.closed, w.topic, w.epoch, w.podName = true, false, topic, epoch, podName
 	w.mu.Unlock()
 	old := u.newest
 	switch {
+	case old == w:
+		return
 	case old == nil:
 		u.newest = w
 	case epoch != 0 && epoch < old.epoch:

@@ -15,4 +15,11 @@ const (
 	proofIdle     = 15000
 	proofOutage   = 10 * time.Second
 	proofSettle   = 10 * time.Second
+
+	chaosSessions = 3000
+	chaosAgents   = 100
+	chaosRate     = 500
+	chaosKills    = 30
+	chaosEvery    = 10 * time.Second
+	drainRate     = 1000
 )

@@ -15,4 +15,11 @@ const (
 	proofIdle     = 500
 	proofOutage   = 3 * time.Second
 	proofSettle   = time.Second
+
+	chaosSessions = 300
+	chaosAgents   = 20
+	chaosRate     = 100
+	chaosKills    = 2
+	chaosEvery    = 2 * time.Second
+	drainRate     = 100
 )

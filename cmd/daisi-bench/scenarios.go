@@ -63,6 +63,8 @@ func fanoutOptions(fs *flag.FlagSet, o *bench.FanoutOptions, sessions int) {
 	fs.IntVar(&o.Messages, "messages", 1, "weight of messages.<chat> events")
 	fs.Float64Var(&o.Rate, "rate", 500, "events a second")
 	fs.IntVar(&o.Burst, "burst", 1, "events of one agent due at the same instant")
+	fs.BoolVar(&o.Resume, "resume", false, "clients that are cut off come back with ?resume, and are owed all they missed")
+	fs.BoolVar(&o.Forget, "forget", false, "with -resume: they come back without saying where they stand, and miss what came meanwhile")
 	fs.DurationVar(&o.Duration, "duration", 0, "of each measured part; 0: the scenario's default")
 	fs.DurationVar(&o.Warmup, "warmup", 0, "before it, judged but not timed; 0: 1s, < 0: none")
 	fs.IntVar(&o.Size, "size", 260, "bytes of an event's body")
