@@ -45,6 +45,7 @@ type Page struct {
 	Topics         []Topic
 	index          uint32
 	all            []bool // by topic: for every session of the agent
+	size           int    // bytes of a body; 0: the Feed's
 
 	mu      sync.RWMutex
 	entries []entry

@@ -62,6 +62,11 @@ func (s connect) come(ctx context.Context, st *Stage) error {
 	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
 		return err
 	}
+	return s.hold(ctx, st)
+}
+
+// hold lets memory settle, then measures what sessions cost that do nothing.
+func (s connect) hold(ctx context.Context, st *Stage) error {
 	err := st.Phase(ctx, phaseSettle, func() error {
 		debug.FreeOSMemory()
 		return Wait(ctx, time.Now().Add(st.Options.Settle))
@@ -136,8 +141,8 @@ func (st *Stage) footprint(login, settle *Phase) {
 	}
 	open := float64(last.End.Open)
 	r.Add("sessions", open, "", "open after the ramp")
-	if r.Logins != nil && r.Logins.Seconds > 0 {
-		r.Add("logins_per_second", float64(r.Logins.OK)/r.Logins.Seconds, "1/s", fmt.Sprintf("%d at once in a process", st.Options.LoginWorkers))
+	if login.Seconds > 0 {
+		r.Add("logins_per_second", float64(login.Logins())/login.Seconds, "1/s", fmt.Sprintf("%d at once in a process", st.Options.LoginWorkers))
 	}
 	if len(last.Usage.After) > 0 {
 		var rss, gained int64

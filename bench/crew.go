@@ -9,7 +9,7 @@ import (
 // crewSubject and the crew's name:
 //
 //	hire          the guide asks who is free; workers answer with a crewOffer
-//	w.<worker>    to one worker: clockQuestion, crewJob, dismissal
+//	w.<worker>    to one worker: what time it is, or a crewJob
 //	j.<job>.meet  a worker has come to a point (request; the answer is the go)
 //	j.<job>.row   a worker's Sample, each second: the sign that it lives
 //	j.<job>.beat  the guide lives; with a text: the run is over, and why
@@ -19,9 +19,9 @@ const crewSubject = "daisi.bench."
 // Times of the crew.
 const (
 	crewBeat    = time.Second
-	crewLost    = 6 * time.Second // without a word for so long: it is lost
-	clockProbes = 16              // of which the one with the shortest way counts
-	pieceSize   = 256 << 10       // of a report in one message
+	crewLost    = 20 * time.Second // without a word for so long: it is lost; processes that share cores wait for them
+	clockProbes = 16               // of which the one with the shortest way counts
+	pieceSize   = 256 << 10        // of a report in one message
 	crewVersion = 1
 )
 
@@ -38,9 +38,8 @@ type crewOffer struct {
 
 // crewRequest goes to one worker.
 type crewRequest struct {
-	Clock   bool     `json:"clock,omitempty"` // tell the time
-	Job     *crewJob `json:"job,omitempty"`
-	Dismiss bool     `json:"dismiss,omitempty"` // another worker was taken
+	Clock bool     `json:"clock,omitempty"` // tell the time
+	Job   *crewJob `json:"job,omitempty"`
 }
 
 // crewAnswer is what it says.
@@ -59,6 +58,7 @@ type crewJob struct {
 	Company  string          `json:"company"`
 	Part     Part            `json:"part"`
 	Offset   int64           `json:"offset"` // worker's clock less the guide's, nanoseconds
+	Lost     time.Duration   `json:"lost"`   // without a word of the guide for so long it gives up
 }
 
 // crewPoint is a worker that has come to a point.

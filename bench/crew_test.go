@@ -80,7 +80,7 @@ func TestCrewLosesAWorker(t *testing.T) {
 	o := small(g)
 	var s *Spawned
 	o.Options, s = crewed(t, g, 2)
-	o.Duration = 10 * time.Second
+	o.Crew.Lost, o.Duration = 4*time.Second, 6*time.Second
 	killed := false
 	o.Progress = func(now Sample) {
 		if now.Received > 0 && !killed {

@@ -9,7 +9,7 @@ import (
 )
 
 // deed is what a step does beside its events; nil: nothing, in this process.
-func (s script) deed(st *Stage, p Step, logins []Login, rng *rand.Rand) func(context.Context) error {
+func (s script) deed(st *Stage, p Step, c cast, rng *rand.Rand) func(context.Context) error {
 	part := st.Options.Part
 	switch p.Do {
 	case DeedKill, DeedStop, DeedRestart:
@@ -18,15 +18,15 @@ func (s script) deed(st *Stage, p Step, logins []Login, rng *rand.Rand) func(con
 		}
 		return func(ctx context.Context) error { return s.breakPods(ctx, p, rng) }
 	case DeedStuck:
-		if part.Guide {
+		if c.busy == nil {
 			return nil
 		}
-		return func(ctx context.Context) error { return s.stuck(ctx, st, p) }
+		return func(ctx context.Context) error { return s.stuck(ctx, st, p, c.busy) }
 	case DeedChurn, DeedStorm, DeedTakeover:
-		if len(logins) == 0 {
+		if len(c.logins) == 0 {
 			return nil
 		}
-		list, pace := movedLogins(st, p, logins, rng), st.Pace()
+		list, pace := movedLogins(st, p, c.logins, rng), st.Pace()
 		pace.Rate = p.Pace / float64(max(part.Count, 1))
 		return func(ctx context.Context) error {
 			if p.Do == DeedStorm {
@@ -68,15 +68,41 @@ func movedLogins(st *Stage, p Step, logins []Login, rng *rand.Rand) []Login {
 	return list
 }
 
+// Stuck readers have an agent of their own, whose events are large and come
+// often enough to fill what the kernel and the gateway hold for them.
+const (
+	busySize = 16 << 10
+	busyRate = 100 // a second, in all parts together, if there are so many events
+)
+
+func (st *Stage) busyPage() *Page {
+	p := st.Book.Page(st.Options.Company, fmt.Sprintf("stuck%d", st.Options.Part.Index))
+	p.size = busySize
+	return p
+}
+
+// withBusy lets some of the step's events go to the stuck readers' agent.
+func (c cast) withBusy(p Step, picks func(int) (*Page, uint16)) func(int) (*Page, uint16) {
+	if c.busy == nil {
+		return picks
+	}
+	each := max(int(p.Rate/busyRate), 2)
+	return func(i int) (*Page, uint16) {
+		if i%each == 0 {
+			return c.busy, 0
+		}
+		return picks(i)
+	}
+}
+
 // stuck opens sessions that read nothing until the step's time is over, then
 // looks how each was told.
-func (s script) stuck(ctx context.Context, st *Stage, p Step) error {
-	pages := st.Book.Pages()
+func (s script) stuck(ctx context.Context, st *Stage, p Step, busy *Page) error {
 	n := st.Options.Part.share(int(p.Share*float64(s.Sessions) + 0.5))
-	if n == 0 || len(pages) == 0 {
+	if n == 0 {
 		return nil
 	}
-	readers, err := st.Fleet.stick(ctx, pages, n)
+	readers, err := st.Fleet.stick(ctx, []*Page{busy}, n)
 	if err != nil {
 		return err
 	}
@@ -87,6 +113,7 @@ func (s script) stuck(ctx context.Context, st *Stage, p Step) error {
 	readers.settle(stuckSettle)
 	c := st.Report.Counts
 	c["stuck"] += int64(n)
+	c["stuck_open"] += 0 // so that there is a figure
 	for code, k := range readers.ends {
 		c["stuck_"+code] += k
 	}

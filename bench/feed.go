@@ -154,7 +154,11 @@ func (f *Feed) Publish(ctx context.Context, p *Page, topic uint16, due time.Time
 		f.lag.Record(0, now.Sub(due))
 	}
 	m := Mark{Run: f.book.Run, Page: p.index, Topic: topic, N: n, K: k, Due: due.UnixNano(), Sent: now.UnixNano()}
-	f.buf = AppendBody(f.buf[:0], p, m, f.opts.Size)
+	size := f.opts.Size
+	if p.size > 0 {
+		size = p.size
+	}
+	f.buf = AppendBody(f.buf[:0], p, m, size)
 	f.mu.Lock()
 	*slot = sent{page: p, n: n, id: f.id, at: now}
 	f.mu.Unlock()

@@ -18,17 +18,19 @@ type CrewOptions struct {
 	Name    string        `json:"name"`    // of the crew, a NATS token; default "bench"
 	URL     string        `json:"-"`       // NATS where it meets; default that of the events
 	Wait    time.Duration `json:"wait"`    // for so many workers, default 30 s
+	Lost    time.Duration `json:"lost"`    // without a word for so long a worker, or the guide, is given up; default 20 s
 }
 
 // guide leads a crew. Made by hire; its methods are called by the run.
 type guide struct {
 	// Static after hire.
-	nc      *nats.Conn
-	prefix  string // of the job's subjects
-	job     string
-	subs    []*nats.Subscription
-	offers  []crewOffer
-	workers []Worker
+	nc       *nats.Conn
+	prefix   string // of the job's subjects
+	job      string
+	subs     []*nats.Subscription
+	offers   []crewOffer
+	workers  []Worker
+	patience time.Duration
 
 	mu      sync.Mutex
 	wake    chan struct{} // closed and replaced when something below changed
@@ -66,7 +68,7 @@ func (g *guide) missed() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, at := range g.seen {
-		if !g.gone[i] && g.total[i] == 0 && time.Since(at) > crewLost {
+		if !g.gone[i] && g.total[i] == 0 && time.Since(at) > g.patience {
 			g.gone[i] = true
 			g.workers[i].Lost = g.phase[i]
 			g.changed()

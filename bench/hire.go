@@ -17,7 +17,7 @@ func hire(ctx context.Context, o CrewOptions, log func(string)) (*guide, error) 
 	if err != nil {
 		return nil, err
 	}
-	g := &guide{nc: nc, wake: make(chan struct{}), points: map[string]map[int]*nats.Msg{}, mine: map[string]map[int]json.RawMessage{}}
+	g := &guide{nc: nc, patience: o.Lost, wake: make(chan struct{}), points: map[string]map[int]*nats.Msg{}, mine: map[string]map[int]json.RawMessage{}}
 	if err := g.find(ctx, o, log); err != nil {
 		nc.Close()
 		return nil, err
@@ -141,7 +141,7 @@ func (g *guide) begin(ctx context.Context, job crewJob) error {
 	for i, offer := range g.offers {
 		mine := job
 		mine.Part = Part{Index: i, Count: n}
-		mine.Offset = int64(g.workers[i].Offset)
+		mine.Offset, mine.Lost = int64(g.workers[i].Offset), g.patience
 		if _, err := g.ask(ctx, base, offer.ID, crewRequest{Job: &mine}); err != nil {
 			return fmt.Errorf("give worker %d on %s its share: %w", i, offer.Host, err)
 		}

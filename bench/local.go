@@ -41,6 +41,7 @@ type Local struct {
 	NATS     string // URLs
 	Redis    string
 
+	// Of StartLocal and Close.
 	nats  *child
 	redis *child
 	pods  []*Pod

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -15,6 +17,7 @@ type MillionOptions struct {
 	Events    int     `json:"events"`     // to agents drawn by the seed, default 10,000
 	EventRate float64 `json:"event_rate"` // a second, default 200
 	Takeovers int     `json:"takeovers"`  // sessions drawn by the seed, default 1,000
+	Abreast   int     `json:"abreast"`    // workers that log in at the same time, default 2: few busy processes log in faster than many that wake each other
 	Reserve   int64   `json:"reserve"`    // with less memory available on this machine the run stops; default 1.5 GiB
 }
 
@@ -29,6 +32,7 @@ func Million(ctx context.Context, o MillionOptions) (*Report, error) {
 	orInt(&o.Events, 10000)
 	orFloat(&o.EventRate, 200)
 	orInt(&o.Takeovers, 1000)
+	orInt(&o.Abreast, 2)
 	o.Takeovers = min(o.Takeovers, o.Sessions)
 	if o.Reserve <= 0 {
 		o.Reserve = 3 << 29
@@ -68,7 +72,7 @@ func (s million) run(ctx context.Context, st *Stage) error {
 	if err := st.OpenFeed(ctx, 0); err != nil {
 		return err
 	}
-	if err := (connect{s.ConnectOptions}).come(ctx, st); err != nil {
+	if err := s.come(ctx, st); err != nil {
 		return err
 	}
 	if err := st.Solo(ctx, "count", func() error { return s.count(ctx, st) }); err != nil {
@@ -96,6 +100,40 @@ func (s million) run(ctx context.Context, st *Stage) error {
 		users[i] = moved[i].User
 	}
 	return st.Phase(ctx, phaseAfter, func() error { return st.tell(ctx, users, s.EventRate) })
+}
+
+// come opens the sessions and holds them. Workers take turns, Abreast at a
+// time, and each goes from door to door: what is awake then has much to do.
+func (s million) come(ctx context.Context, st *Stage) error {
+	logins := connect{s.ConnectOptions}.population(st)
+	part, doors := st.Options.Part, st.Doors()
+	first := part.Index % s.Abreast * doors / s.Abreast // those abreast are at different doors
+	slices.SortStableFunc(logins, func(a, b Login) int { return (a.Door+first)%doors - (b.Door+first)%doors })
+	rounds := (max(part.Count, 1) + s.Abreast - 1) / s.Abreast
+	// The rate is that of all who are at it.
+	st.Options.LoginRate *= float64(max(part.Count, 1)) / float64(min(s.Abreast, max(part.Count, 1)))
+	debug.FreeOSMemory()
+	err := st.Phase(ctx, phaseLogin, func() error {
+		for round := range rounds {
+			if !part.Guide && part.Index/s.Abreast == round {
+				if err := st.Login(ctx, logins, nil); err != nil {
+					return err
+				}
+				debug.FreeOSMemory()
+			}
+			if rounds == 1 {
+				break
+			}
+			if err := st.Solo(ctx, fmt.Sprintf("login round %d", round), func() error { return nil }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return connect{s.ConnectOptions}.hold(ctx, st)
 }
 
 // count compares what clients, gateways and Redis say is there.

@@ -65,6 +65,7 @@ func (o Options) withDefaults() (Options, error) {
 	orString(&o.Crew.Name, defaultCrew)
 	orString(&o.Crew.URL, o.NATS)
 	orDuration(&o.Crew.Wait, 30*time.Second)
+	orDuration(&o.Crew.Lost, crewLost)
 	orString(&o.Stream, "wa_stream")
 	orString(&o.Prefix, "websocket")
 	orInt(&o.Pollers, runtime.GOMAXPROCS(0))

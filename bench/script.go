@@ -139,6 +139,11 @@ func (s script) Run(ctx context.Context, st *Stage) error {
 		return err
 	}
 	logins := fanout{s.FanoutOptions}.population(st)
+	pages := st.Book.Pages()
+	var busy *Page
+	if s.does(DeedStuck) && len(pages) > 0 {
+		busy = st.busyPage()
+	}
 	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
 		return err
 	}
@@ -158,25 +163,36 @@ func (s script) Run(ctx context.Context, st *Stage) error {
 		}()
 	}
 	for i, p := range s.Steps {
-		if err := s.step(ctx, st, p, logins, st.Rand(fmt.Sprintf("step %d part %d", i, st.Options.Part.Index))); err != nil {
+		c := cast{logins: logins, pages: pages}
+		if p.Do == DeedStuck {
+			c.busy = busy
+		}
+		if err := s.step(ctx, st, p, c, st.Rand(fmt.Sprintf("step %d part %d", i, st.Options.Part.Index))); err != nil {
 			return fmt.Errorf("step %q: %w", p.Name, err)
 		}
 	}
 	return nil
 }
 
+// cast is who takes part in a step, in this process.
+type cast struct {
+	logins []Login
+	pages  []*Page // of them
+	busy   *Page   // of stuck readers; nil: there are none
+}
+
 // step runs one step in all parts at once.
-func (s script) step(ctx context.Context, st *Stage, p Step, logins []Login, rng *rand.Rand) error {
+func (s script) step(ctx context.Context, st *Stage, p Step, c cast, rng *rand.Rand) error {
 	f := fanout{s.FanoutOptions}
 	f.Rate, f.Burst, f.Duration = max(p.Rate, 0), p.Burst, p.For
-	deed := s.deed(st, p, logins, rng)
+	deed := s.deed(st, p, c, rng)
 	f.During = func(ctx context.Context, _ *Stage) error {
 		if deed == nil {
 			return nil
 		}
 		return deed(ctx)
 	}
-	picks := f.picker(st.Book.Pages(), rng)
+	picks := c.withBusy(p, f.picker(c.pages, rng))
 	return st.timed(ctx, p.Name, func() error {
 		if err := f.deliver(ctx, st, picks); err != nil {
 			return err
@@ -264,12 +280,10 @@ func mostRejoins(rows []Sample) (most float64) {
 	for _, r := range rows {
 		full = max(full, r.Sessions)
 	}
-	stood := false
 	for i := 1; i < len(rows); i++ {
-		if stood {
+		if rows[i-1].Logins >= int64(full) {
 			most = max(most, float64(rows[i].Logins-rows[i-1].Logins))
 		}
-		stood = stood || rows[i].Sessions == full
 	}
 	return most
 }

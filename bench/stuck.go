@@ -20,9 +20,15 @@ import (
 // see that nobody else suffers and that they are told. They are outside of the
 // oracle: what they were given is not known.
 type stuckReaders struct {
-	conns []net.Conn
+	conns []stuckReader
 	ends  map[string]int64 // by close code, "open" for those never closed
 	bytes int64            // they were given before
+}
+
+// stuckReader is one of them; r gives what was read with the upgrade first.
+type stuckReader struct {
+	net.Conn
+	r *bufio.Reader
 }
 
 // stuckBuffer is a small window, so that they are stuck soon.
@@ -47,34 +53,39 @@ func (f *Fleet) stick(ctx context.Context, pages []*Page, n int) (*stuckReaders,
 	return s, nil
 }
 
-func (f *Fleet) stickOne(ctx context.Context, l Login) (net.Conn, error) {
+func (f *Fleet) stickOne(ctx context.Context, l Login) (s stuckReader, err error) {
 	token, err := f.opts.Mint(l.User.Page.Company, l.User.Page.Agent, l.User.Name)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	u, err := url.Parse(f.target(l, token, ""))
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	d := net.Dialer{LocalAddr: f.source(f.next.Add(1))}
-	nc, err := d.DialContext(ctx, "tcp", f.opts.Doors[l.Door])
-	if err != nil {
-		return nil, err
+	if s.Conn, err = d.DialContext(ctx, "tcp", f.opts.Doors[l.Door]); err != nil {
+		return s, err
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	if tcp, ok := s.Conn.(*net.TCPConn); ok {
 		err = tcp.SetReadBuffer(stuckBuffer)
 	}
 	up := ws.Dialer{Header: ws.HandshakeHeaderHTTP(http.Header{"X-Api-Key": {f.opts.APIKey}})}
 	if err == nil {
-		err = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		err = s.SetDeadline(time.Now().Add(10 * time.Second))
 	}
 	if err == nil {
-		_, _, err = up.Upgrade(nc, u)
+		s.r, _, err = up.Upgrade(s.Conn, u)
+	}
+	if err == nil {
+		err = s.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		return nil, errors.Join(err, nc.Close())
+		return s, errors.Join(err, s.Close())
 	}
-	return nc, nc.SetDeadline(time.Time{})
+	if s.r == nil {
+		s.r = bufio.NewReader(s.Conn)
+	}
+	return s, nil
 }
 
 // settle reads all to their end and notes how each was told of it.
@@ -94,11 +105,11 @@ func (s *stuckReaders) settle(limit time.Duration) {
 }
 
 // readToEnd says with which close code a socket ended, "open" when it did not.
-func readToEnd(nc net.Conn, limit time.Duration) (code string, n int64) {
-	if err := nc.SetReadDeadline(time.Now().Add(limit)); err != nil {
+func readToEnd(s stuckReader, limit time.Duration) (code string, n int64) {
+	if err := s.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return "1006", 0
 	}
-	r := bufio.NewReader(nc)
+	r := s.r
 	for {
 		h, err := ws.ReadHeader(r)
 		if err != nil {

@@ -166,16 +166,16 @@ type member struct {
 
 // watch gives up when the guide is not heard of any more.
 func (m *member) watch(ctx context.Context, cancel context.CancelCauseFunc) {
-	t := time.NewTimer(crewLost)
+	t := time.NewTimer(m.job.Lost)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.heard:
-			t.Reset(crewLost)
+			t.Reset(m.job.Lost)
 		case <-t.C:
-			cancel(fmt.Errorf("%w: the guide was not heard of for %v", errDismissed, crewLost))
+			cancel(fmt.Errorf("%w: the guide was not heard of for %v", errDismissed, m.job.Lost))
 			return
 		}
 	}

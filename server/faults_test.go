@@ -4,7 +4,9 @@ package server_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/daisi/daisi-ws/bench"
 	"github.com/daisi/daisi-ws/server"
@@ -39,6 +41,34 @@ func TestProveServerFaultsAreSeen(t *testing.T) {
 		})
 	}
 	f("none", "")
+	f("drop", "lost")
+	f("double", "repeated")
+	f("swap", "out_of_order")
+}
+
+// The verify set against three pods, one delivery wrong at a place drawn by a
+// printed seed: exit 3, and the report names agent, number and pod.
+func TestProveServerFaultsBreakVerify(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	f := func(kind, breach string) {
+		t.Run(kind, func(t *testing.T) {
+			c := clustertest.Start(t, clustertest.Options{Pods: 3})
+			at := 500 + rng.Uint64N(10000)
+			server.PlantFault(&server.Fault{Kind: kind, After: at})
+			defer server.PlantFault(nil)
+			o := bench.VerifyOptions{FanoutOptions: bench.FanoutOptions{Options: benchOptions(c), Sessions: 300, Agents: 20, Rate: 200, Duration: 3 * time.Second}}
+			r, err := bench.Verify(context.Background(), o)
+			show(t, r, err)
+			if n, _ := r.Figure(breach); r.Exit != bench.ExitBroken || n != 1 || len(r.Oracle.Findings) == 0 {
+				t.Fatalf("fault at delivery %d: exit %v, %s %v, want a broken promise and 1", at, r.Exit, breach, n)
+			}
+			if x := r.Oracle.Findings[0]; x.Breach != breach || x.Agent == "" || x.Pod == "" || x.Topic == "" {
+				t.Errorf("finding %+v", x)
+			}
+		})
+	}
 	f("drop", "lost")
 	f("double", "repeated")
 	f("swap", "out_of_order")

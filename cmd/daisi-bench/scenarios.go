@@ -143,6 +143,7 @@ func millionFlags(fs *flag.FlagSet) starter {
 	fs.IntVar(&o.Events, "events", 10000, "events to agents drawn by the seed")
 	fs.Float64Var(&o.EventRate, "event-rate", 200, "events a second")
 	fs.IntVar(&o.Takeovers, "takeovers", 1000, "sessions taken over at another pod")
+	fs.IntVar(&o.Abreast, "abreast", 0, "workers that log in at the same time; 0: 2")
 	fs.Int64Var(&o.Reserve, "reserve", 0, "bytes of memory that must stay available on this machine, or the run stops; 0: 1.5 GiB")
 	return func(ctx context.Context, base bench.Options, _ *bench.Local) (*bench.Report, error) {
 		o.Options = base

@@ -1,0 +1,73 @@
+package server_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/daisi/daisi-ws/bench"
+	"github.com/daisi/daisi-ws/natsx/natstest"
+	"github.com/daisi/daisi-ws/server/clustertest"
+)
+
+// startLocal is a cluster as daisi-bench -servers starts it.
+func startLocal(t *testing.T, pods int) *bench.Local {
+	t.Helper()
+	l, err := bench.StartLocal(t.Context(), bench.LocalOptions{
+		Pods: pods, Gateway: clustertest.Binary(t), NATSServer: natstest.Binary(t), Dir: t.TempDir(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+func localFanout(l *bench.Local) bench.FanoutOptions {
+	o := bench.FanoutOptions{Sessions: proofSessions, Agents: proofAgents, Rate: proofRate}
+	l.Apply(&o.Options)
+	return o
+}
+
+// A pod is killed, another stands still, under events: whose socket ended comes
+// again, nothing that was owed is lost, and what stood still shows in the
+// latency from the due instant.
+func TestProveScriptBreaksPods(t *testing.T) {
+	l := startLocal(t, 3)
+	o := bench.ScriptOptions{FanoutOptions: localFanout(l), Local: l, Again: true, Title: "broken", Steps: []bench.Step{
+		{Name: "baseline", For: time.Second},
+		{Do: bench.DeedKill, For: time.Second, Every: time.Second, Pause: 200 * time.Millisecond},
+		{Do: bench.DeedStop, For: 3 * time.Second, Every: 3 * time.Second, Pause: 2 * time.Second},
+	}}
+	o.Thresholds = "stop.max<1s"
+	r, err := bench.Script(context.Background(), o)
+	show(t, r, err)
+	again, _ := r.Figure("came_again")
+	open, _ := r.Figure("stop_open")
+	if r.Oracle.Broken() || again == 0 || int(open) != proofSessions || len(r.Errors) > 0 {
+		t.Errorf("%v came again, %v are open of %d, errors %v", again, open, proofSessions, r.Errors)
+	}
+	if r.Exit != bench.ExitThreshold && (!shortForm || r.Exit != bench.ExitGenerator) {
+		t.Errorf("exit %v although a pod stood still for 2 s", r.Exit)
+	}
+}
+
+// A crew of processes counts as one client does: sockets, the gateways' own
+// number, locks in Redis, and every copy.
+func TestProveMillionSmall(t *testing.T) {
+	l := startLocal(t, 2)
+	o := bench.MillionOptions{Events: 100, Takeovers: 20}
+	o.Sessions, o.Hold = proofSessions, time.Second
+	l.Apply(&o.Options)
+	o.Settle = time.Second
+	r, err := bench.Million(context.Background(), o)
+	passed(t, r, err)
+	for _, name := range []string{"server_off", "locks_off", "unreplaced"} {
+		if n, ok := r.Figure(name); !ok || n != 0 {
+			t.Errorf("%s is %v", name, n)
+		}
+	}
+	if n, _ := r.Figure("deliveries"); n != 1000 {
+		t.Errorf("%v copies of 100 events to 10 sessions each", n)
+	}
+}
