@@ -122,7 +122,7 @@ func (s script) stuck(ctx context.Context, st *Stage, p Step, busy *Page) error 
 
 // stuckSettle is how long what waited for a stuck reader may take to come once
 // it reads.
-const stuckSettle = 2 * time.Second
+const stuckSettle = 5 * time.Second
 
 // breakPods breaks pods of the run's own cluster until the step's time is over,
 // or each has had its turn.

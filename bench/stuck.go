@@ -106,33 +106,40 @@ func (s *stuckReaders) settle(limit time.Duration) {
 
 // readToEnd says with which close code a socket ended, "open" when it did not.
 func readToEnd(s stuckReader, limit time.Duration) (code string, n int64) {
+	if tcp, ok := s.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(1 << 20) // it only takes longer without
+	}
 	if err := s.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return "1006", 0
 	}
-	r := s.r
 	for {
-		h, err := ws.ReadHeader(r)
+		h, err := ws.ReadHeader(s.r)
 		if err != nil {
-			var timeout net.Error
-			if errors.As(err, &timeout) && timeout.Timeout() {
-				return "open", n
-			}
-			return "1006", n
+			return endOf(err), n
 		}
 		if h.OpCode != ws.OpClose {
-			k, err := io.CopyN(io.Discard, r, h.Length)
+			k, err := io.CopyN(io.Discard, s.r, h.Length)
 			n += k
 			if err != nil {
-				return "1006", n
+				return endOf(err), n
 			}
 			continue
 		}
 		b := make([]byte, h.Length)
-		if _, err := io.ReadFull(r, b); err != nil || len(b) < 2 {
+		if _, err := io.ReadFull(s.r, b); err != nil || len(b) < 2 {
 			return "1005", n
 		}
 		return strconv.Itoa(int(b[0])<<8 | int(b[1])), n
 	}
+}
+
+// endOf tells an end without a close frame from a socket that is still open.
+func endOf(err error) string {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return "open"
+	}
+	return "1006"
 }
 
 func (s *stuckReaders) close() {
