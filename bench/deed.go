@@ -112,10 +112,10 @@ func (s script) stuck(ctx context.Context, st *Stage, p Step, busy *Page) error 
 	}
 	readers.settle(stuckSettle)
 	c := st.Report.Counts
-	c["stuck"] += int64(n)
-	c["stuck_open"] += 0 // so that there is a figure
+	c["readers"] += int64(n)
+	c["readers_open"] += 0 // so that there is a figure
 	for code, k := range readers.ends {
-		c["stuck_"+code] += k
+		c["readers_"+code] += k
 	}
 	return nil
 }

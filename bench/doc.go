@@ -35,6 +35,7 @@
 //     is judged (takeover), one poller and a sentinel socket restore it.
 //
 //  6. Frames of other runs are ignored and counted as foreign.
+//
 //  7. A run may be borne by many processes (a crew). Agents are dealt out among
 //     them, so each judges what it published itself, by its own clock; counts and
 //     histograms are then summed, and nothing is lost in it. All meet at the

@@ -260,7 +260,7 @@ func (s script) comeback(r *Report) {
 	}
 	r.Add("away", float64(r.Counts["away"]), "", "users without a socket at the end")
 	for _, k := range slices.Sorted(maps.Keys(r.Counts)) {
-		if how, ok := strings.CutPrefix(k, "stuck_"); ok {
+		if how, ok := strings.CutPrefix(k, "readers_"); ok {
 			r.Add(k, float64(r.Counts[k]), "", "sessions that read nothing, ended with "+how)
 		}
 	}

@@ -24,7 +24,7 @@ func TestScript(t *testing.T) {
 		t.Fatalf("error %v:\n%s", err, tableOf(r))
 	}
 	for name, want := range map[string]float64{
-		"churn_logins": 20, "storm_logins": 60, "takeover_logins": 12, "stuck_open": 60,
+		"churn_logins": 20, "storm_logins": 60, "takeover_logins": 12, "stuck_open": 60, "readers_open": 6,
 		"baseline_events": 120, "storm_open": 60, "away": 0, "closed": 0,
 	} {
 		if got, ok := r.Figure(name); !ok || got != want {
@@ -38,7 +38,7 @@ func TestScript(t *testing.T) {
 	if n := r.Latencies["baseline"].Count; n == 0 || r.Latencies["delivery"].Count <= n || r.Latencies["storm_raw"].Count == 0 {
 		t.Errorf("latencies %+v", r.Latencies)
 	}
-	if r.Counts["stuck_open"] != 6 {
+	if r.Counts["readers"] != 6 {
 		t.Errorf("counts %v", r.Counts)
 	}
 }

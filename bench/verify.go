@@ -77,7 +77,7 @@ func (o VerifyOptions) parts() []verifyPart {
 		scripted(ScriptStorm, ""),
 	}
 	if o.TLS == nil {
-		list = append(list, scripted(ScriptSlow, "stuck_excess<=0,stuck_open==0"))
+		list = append(list, scripted(ScriptSlow, "stuck_excess<=0"))
 	}
 	if o.Local != nil {
 		list = append(list, scripted(ScriptDrain, ""), scripted(ScriptChaos, ""))
