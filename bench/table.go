@@ -101,7 +101,11 @@ func Quantity(v float64, unit string) string {
 	case "":
 		return fmt.Sprintf("%.6g", v)
 	default:
-		return fmt.Sprintf("%.6g %s", v, unit)
+		digits := "%.4g"
+		if v >= 1000 {
+			digits = "%.0f"
+		}
+		return fmt.Sprintf(digits+"%s", v, strings.TrimPrefix(unit, "1"))
 	}
 }
 

@@ -217,7 +217,7 @@ func (c *chart) text(v float64) string {
 func (c *chart) tick(v float64) string {
 	unit := c.unit
 	if unit == "1/s" {
-		unit = ""
+		unit = "" // the title says it
 	}
 	number, unit, _ := strings.Cut(bench.Quantity(v, unit), " ")
 	if strings.Contains(number, ".") {

@@ -56,6 +56,8 @@ var meanings = map[string]string{
 	"damaged":      "bytes differ from what was published",
 	"forged":       "never published",
 	"two_owners":   "two sockets of one key at once",
+
+	"unexplained_gap": "a gap frame although nothing was broken and nothing too slow",
 }
 
 // verdicts are what each exit code means to a reader.

@@ -94,6 +94,15 @@ func TestHTMLSelfContained(t *testing.T) {
 	}
 }
 
+// Every promise has its words.
+func TestHTMLMeanings(t *testing.T) {
+	for name := range bench.NewOracle(bench.NewBook(1)).Verdict().Breaches {
+		if meanings[name] == "" {
+			t.Errorf("nothing says what %s is", name)
+		}
+	}
+}
+
 // A report with next to nothing in it is a page, too.
 func TestHTMLEmpty(t *testing.T) {
 	r := &bench.Report{Scenario: "floor", Options: nil}
