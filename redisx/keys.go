@@ -19,6 +19,7 @@ const (
 // Keys of all partitions live under one tag of their own.
 const (
 	podsKey       = "pods:{dws}"
+	revKey        = "rev:{dws}"
 	revVersionKey = "rev_version:{dws}"
 )
 

@@ -63,7 +63,11 @@ func (c *Client) reassertCall(n int, inc string, seen uint64, held []session.Hel
 	}
 	k.add(inc, c.nonce, c.me, seen, c.lockTTL, c.selectedTTL)
 	for _, h := range held {
-		k.add(h.Conn, h.Epoch, flag(h.Fresh), escape(h.Key.User), h.Chat)
+		chat := h.Chat
+		if h.KeepChat {
+			chat = ""
+		}
+		k.add(h.Conn, h.Epoch, flag(h.Fresh), escape(h.Key.User), chat)
 	}
 	return k
 }

@@ -43,6 +43,7 @@ func newScript(name string, parts ...string) *script {
 type scripts struct {
 	inc, bump, acquire, open, release, reassert *script
 	join, joinAll, leave, lookup, beat          *script
+	revoke, revoked                             *script
 }
 
 func newScripts() scripts {
@@ -58,13 +59,15 @@ func newScripts() scripts {
 		leave:    newScript("leave", "edge"),
 		lookup:   newScript("lookup", "head"),
 		beat:     newScript("beat"),
+		revoke:   newScript("revoke"),
+		revoked:  newScript("revoked"),
 	}
 }
 
 func (s *scripts) all() []*script {
 	return []*script{
 		s.inc, s.bump, s.acquire, s.open, s.release, s.reassert,
-		s.join, s.joinAll, s.leave, s.lookup, s.beat,
+		s.join, s.joinAll, s.leave, s.lookup, s.beat, s.revoke, s.revoked,
 	}
 }
 

@@ -58,6 +58,9 @@ var scriptCases = []struct {
 	{"beat", testBeat},
 	{"kill", testKill},
 	{"tokens", testTokens},
+	{"revocations/life", testRevocations},
+	{"revocations/lost", testRevocationsLost},
+	{"revocations/unknown", testRevocationsUnknown},
 }
 
 func TestScripts(t *testing.T) {

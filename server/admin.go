@@ -26,25 +26,29 @@ const (
 )
 
 func (e *edge) internalRoutes() []route {
-	guarded := func(method, path string, h http.HandlerFunc) route { return route{method, path, e.adminKey(h)} }
+	get, post := http.MethodGet, http.MethodPost
 	return append(e.healthRoutes(),
-		route{http.MethodGet, "/metrics", e.writeMetrics},
-		guarded(http.MethodGet, "/admin/sessions", e.listSessions),
-		guarded(http.MethodGet, "/admin/sessions/{company}/{agent}/{user}", e.showSession),
-		guarded(http.MethodDelete, "/admin/sessions/{company}/{agent}/{user}", e.killSession),
-		guarded(http.MethodGet, "/admin/pods", e.listPods),
-		guarded(http.MethodGet, "/admin/poison", e.listPoison),
-		guarded(http.MethodGet, "/admin/routes", e.listRoutes),
-		guarded(http.MethodGet, "/admin/config", e.showConfig),
-		guarded(http.MethodPost, "/admin/drain", e.startDrain),
-		guarded(http.MethodGet, "/admin/openapi.json", showOpenAPI),
-		guarded(http.MethodGet, "/debug/check", e.runCheck),
-		guarded(http.MethodGet, "/debug/pprof/", pprof.Index),
-		guarded(http.MethodGet, "/debug/pprof/cmdline", withoutArguments),
-		guarded(http.MethodGet, "/debug/pprof/profile", pprof.Profile),
-		guarded(http.MethodGet, "/debug/pprof/symbol", pprof.Symbol),
-		guarded(http.MethodPost, "/debug/pprof/symbol", pprof.Symbol),
-		guarded(http.MethodGet, "/debug/pprof/trace", pprof.Trace),
+		route{get, "/metrics", e.writeMetrics},
+		e.guarded(get, "/admin/sessions", mayLook, e.listSessions),
+		e.guarded(get, "/admin/sessions/{company}/{agent}/{user}", mayLook, e.showSession),
+		e.guarded(http.MethodDelete, "/admin/sessions/{company}/{agent}/{user}", mayAct, e.killSession),
+		e.guarded(get, "/admin/routes", mayLook, e.listRoutes),
+		e.guarded(get, "/admin/revocations", mayLook, e.listRevocations),
+		e.guarded(post, "/admin/revoke", mayAct, e.revoke),
+		e.guarded(post, "/admin/lift", mayAct, e.lift),
+		e.guarded(get, "/admin/pods", mayLook, anybody(e.listPods)),
+		e.guarded(get, "/admin/poison", mayLook, anybody(e.listPoison)),
+		e.guarded(get, "/admin/config", mayLookAll, anybody(e.showConfig)),
+		e.guarded(post, "/admin/drain", mayActAll, anybody(e.startDrain)),
+		e.guarded(get, "/admin/openapi.json", mayLook, anybody(showOpenAPI)),
+		e.guarded(get, "/debug/check", mayLookAll, anybody(e.runCheck)),
+		// Profiles show all tenants' work, and cost some.
+		e.guarded(get, "/debug/pprof/", mayActAll, anybody(pprof.Index)),
+		e.guarded(get, "/debug/pprof/cmdline", mayActAll, anybody(withoutArguments)),
+		e.guarded(get, "/debug/pprof/profile", mayActAll, anybody(pprof.Profile)),
+		e.guarded(get, "/debug/pprof/symbol", mayActAll, anybody(pprof.Symbol)),
+		e.guarded(post, "/debug/pprof/symbol", mayActAll, anybody(pprof.Symbol)),
+		e.guarded(get, "/debug/pprof/trace", mayActAll, anybody(pprof.Trace)),
 	)
 }
 
@@ -112,7 +116,7 @@ type routeView struct {
 	Chat      string `json:"chat,omitempty"`
 }
 
-func (e *edge) listRoutes(w http.ResponseWriter, r *http.Request) {
+func (e *edge) listRoutes(w http.ResponseWriter, r *http.Request, who operator) {
 	core := e.started(w)
 	if core == nil {
 		return
@@ -125,7 +129,8 @@ func (e *edge) listRoutes(w http.ResponseWriter, r *http.Request) {
 	routes, more := []routeView{}, false
 	for n := 0; n < core.partitions && !more; n++ {
 		for _, want := range core.index.Wants(n) {
-			if !match(q.Get("company"), want.Company) || !match(q.Get("agent"), want.Agent) || !match(q.Get("chat"), want.Chat) {
+			if !match(q.Get("company"), want.Company) || !match(q.Get("agent"), want.Agent) || !match(q.Get("chat"), want.Chat) ||
+				!who.sees(want.Company, want.Agent) {
 				continue
 			}
 			if more = len(routes) == limit; more {
@@ -149,8 +154,7 @@ func (e *edge) showConfig(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, config)
 }
 
-func (e *edge) startDrain(w http.ResponseWriter, r *http.Request) {
-	e.log.Info().Str("request", r.Header.Get(requestIDHeader)).Str("remote", r.RemoteAddr).Msg("audit: drain asked for")
+func (e *edge) startDrain(w http.ResponseWriter, _ *http.Request) {
 	e.env.drain()
 	writeJSON(w, http.StatusAccepted, map[string]string{"status": "draining"})
 }

@@ -86,17 +86,6 @@ func offers(r *http.Request) []string {
 	return list
 }
 
-// adminKey guards an operator's endpoint with the admin key.
-func (e *edge) adminKey(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if f := e.checkAdmin(givenKey(r, r.URL.Query())); f != nil {
-			f.write(w)
-			return
-		}
-		next(w, r)
-	}
-}
-
 // checkAdmin is nil for the admin key.
 func (e *edge) checkAdmin(given string) *fault {
 	var f fault

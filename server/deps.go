@@ -38,9 +38,20 @@ type edgeCore struct {
 	partitions int
 	stream     func(n int) string // id of the stream that partition n counts in
 	// last is the leader's last seq of our events stream.
-	last func(ctx context.Context) (uint64, error)
+	last    func(ctx context.Context) (uint64, error)
+	revoker revocationAdmin
 	// late says why no login can be served now, "" if it can.
 	late func() string
+}
+
+// revocationAdmin changes the set of revocations for the whole cluster.
+type revocationAdmin interface {
+	// Revoke returns when r is in Redis and in force on this pod; closed says
+	// how many sessions here that ended, and all that other revocations ended
+	// meanwhile. redisx.ErrFull: there is no room.
+	Revoke(ctx context.Context, r session.Revocation) (closed int, err error)
+	// Lift takes one back; false: there was none.
+	Lift(ctx context.Context, r session.Revoked) (bool, error)
 }
 
 // States of a Status.

@@ -31,11 +31,14 @@ type edgeMetrics struct {
 	probeErrors  *metrics.Counter
 	reloads      *metrics.Counter
 	reloadErrors *metrics.Counter
+	keyLoads     *metrics.Counter
+	keyErrors    *metrics.Counter
 }
 
 // authReasons are those that credentials are refused with.
 var authReasons = [...]session.Reason{
 	session.ReasonOrigin, session.ReasonAPIKey, session.ReasonToken, session.ReasonExpired, session.ReasonRevoked,
+	session.ReasonDenied,
 }
 
 func newEdgeMetrics(set *metrics.Set) *edgeMetrics {
@@ -54,6 +57,8 @@ func newEdgeMetrics(set *metrics.Set) *edgeMetrics {
 		probeErrors:  set.NewCounter("dws_self_probe_errors_total"),
 		reloads:      set.NewCounter(`dws_certificate_reloads_total{result="ok"}`),
 		reloadErrors: set.NewCounter(`dws_certificate_reloads_total{result="error"}`),
+		keyLoads:     set.NewCounter(`dws_token_key_loads_total{result="ok"}`),
+		keyErrors:    set.NewCounter(`dws_token_key_loads_total{result="error"}`),
 	}
 	for _, r := range authReasons {
 		m.authFailed[r] = set.NewCounter(fmt.Sprintf("dws_auth_failure_total{reason=%q}", r.Label()))

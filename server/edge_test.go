@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,6 +44,40 @@ type house struct {
 	lastErr atomic.Pointer[error]
 	stream  *fakeStream
 	stop    func() // ends the edge; cleanup does it too
+	revoked *fakeRevocations
+}
+
+// fakeRevocations is a set of one pod.
+type fakeRevocations struct {
+	apply func(*session.Revocations) int
+	err   error
+
+	mu      sync.Mutex
+	version uint64               // mu
+	list    []session.Revocation // mu
+}
+
+// set puts list in force, and says how many it ended.
+func (f *fakeRevocations) set(list ...session.Revocation) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.version++
+	f.list = list
+	return f.apply(session.NewRevocations(f.version, "mark", list))
+}
+
+func (f *fakeRevocations) Revoke(_ context.Context, r session.Revocation) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	return f.set(append(slices.Clone(f.list), r)...), nil
+}
+
+func (f *fakeRevocations) Lift(_ context.Context, r session.Revoked) (bool, error) {
+	left := slices.DeleteFunc(slices.Clone(f.list), func(e session.Revocation) bool { return e.Revoked == r })
+	lifted := len(left) < len(f.list)
+	f.set(left...)
+	return lifted, f.err
 }
 
 // fakeRedis answers everything at once with yes.
@@ -187,8 +222,11 @@ func newHouse(t *testing.T, change func(*Options)) *house {
 	h.stream = &fakeStream{id: testStream, first: 1}
 	h.core.replays = newReplays(o, replayEnv{
 		index: h.core.index, manager: manager, stream: h.stream, id: h.stream.now, partitions: 4,
-		shown: func(n int) string { return h.core.stream(n) },
+		shown: func(n int) string { return h.core.stream(n) }, revoked: func(context.Context) bool { return true },
 	})
+	h.revoked = &fakeRevocations{apply: manager.SetRevocations}
+	h.core.revoker = h.revoked
+	h.revoked.set()
 	h.edge, err = newEdge(o, edgeEnv{
 		owner: "pod-1@boot", engine: engine, users: users, admins: admins,
 		status: func() Status { return *h.status.Load() }, core: h.getCore,

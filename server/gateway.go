@@ -56,6 +56,7 @@ type core struct {
 	peers   *rpc.Service
 	manager *session.Manager[*loop.Conn]
 	index   *session.Index[*loop.Conn]
+	revoked *revocations
 	env     *partitionEnv
 	replays *replays
 	parts   []*partition
@@ -149,7 +150,7 @@ func (g *Gateway) edgeCore() *edgeCore {
 	}
 	return &edgeCore{
 		manager: c.manager, index: c.index, replays: c.replays, partitions: len(c.parts),
-		stream: c.shown, last: g.lastSeq, late: c.late,
+		stream: c.shown, last: g.lastSeq, late: c.late, revoker: revoker{c},
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -266,16 +265,22 @@ func (c *client) refresh(token string) {
 	switch {
 	case errors.Is(err, session.ErrExpired):
 		c.fail(session.ReasonExpired, "")
+		return
 	case err != nil:
 		c.fail(session.ReasonToken, "")
-	case claims.Key() != c.Key():
+		return
+	}
+	grants := c.edge.grants.Of(&claims)
+	err = c.edge.env.core().manager.Refresh(&c.Session, &claims, grants, claims.TokenID(token))
+	switch {
+	case errors.Is(err, session.ErrRevoked):
+		c.fail(session.ReasonRevoked, "")
+	case errors.Is(err, session.ErrDenied) && claims.Key() != c.Key():
 		c.fail(session.ReasonToken, "the token is for another identity")
-	case !reflect.DeepEqual(session.NewGrants(&claims), c.Grants()):
+	case errors.Is(err, session.ErrDenied):
 		c.fail(session.ReasonToken, "the token gives other rights: connect again with it")
-	default:
-		c.SetExpires(claims.ExpiresAt)
+	case err == nil:
 		c.Sock().TickSoon()
-		c.Unset(session.FlagWarned)
 		c.edge.m.refreshes.Inc()
 	}
 }

@@ -34,6 +34,7 @@ type edge struct {
 	certs   *certs // nil: plain
 	keys    edgeKeys
 	refused chan struct{} // a token a refusal told over WebSocket
+	grants  session.GrantTable
 
 	logins tracker
 	probe  probe

@@ -38,6 +38,9 @@ type partitionEnv struct {
 	stream  partitionStream
 	tally   *tally
 	lease   time.Duration // a beat older than this closes every gate
+	// revoked waits until the revocations of the last beat are in force; false:
+	// they are not.
+	revoked func(context.Context) bool
 	// missed tells sessions of n that (from..to) was not delivered.
 	missed func(n int, from, to uint64, why string, replayable bool)
 	// routesLost tells those whose login or selection was written after the
@@ -341,7 +344,8 @@ func (p *partition) take(ctx context.Context, x parcel) {
 		p.env.tally.drop(dropStream)
 		return
 	}
-	if !p.isOpen() && !p.openGate(ctx) {
+	// The beat first: whoever comes back after a lapse sees the version with it.
+	if !p.isOpen() && !p.openGate(ctx) || !p.env.revoked(ctx) {
 		p.env.tally.drop(dropGate)
 		return
 	}

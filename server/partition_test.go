@@ -26,6 +26,7 @@ type fakeWorld struct {
 	age     time.Duration
 	lapses  uint64
 	down    bool // Redis
+	revoked bool // the revocations of the beat are not in force
 	between func(read int)
 	reads   int
 	asked   []string
@@ -126,6 +127,7 @@ func newWorld(t *testing.T) (*fakeWorld, *partition, *[]missedRange) {
 	var missed []missedRange
 	p = newPartition(0, "s", &partitionEnv{
 		index: m.Index(), manager: m, redis: w, stream: w, tally: newTally(metrics.NewSet()), lease: 10 * time.Second,
+		revoked: func(context.Context) bool { return !w.revoked },
 		missed: func(_ int, from, to uint64, why string, replayable bool) {
 			missed = append(missed, missedRange{from, to, why, replayable})
 		},
@@ -196,6 +198,13 @@ func TestTake(t *testing.T) {
 	f("comes after a lapse: assert, repair, then it is a repeat", func(w *fakeWorld, _ *partition) {
 		w.lapses, w.events, w.last = 1, events(11, 12), 12
 	}, next, result{12, []uint64{12}, []string{"inc", "inc", "read (10,12]", "lookup", "lookup"}})
+	f("comes before the revocations of the beat are in force", func(w *fakeWorld, _ *partition) { w.revoked = true }, next, result{10, nil, nil})
+	f("leaves a hole, and the revocations are not in force", func(w *fakeWorld, _ *partition) {
+		w.events, w.last, w.revoked = events(11, 12), 12, true
+	}, session.Batch{From: 11, Upto: 12, Events: events(12)}, result{10, nil, nil})
+	f("comes after a lapse, and the revocations are not in force: assert, read, deliver nothing", func(w *fakeWorld, _ *partition) {
+		w.lapses, w.events, w.last, w.revoked = 1, events(11, 12), 12, true
+	}, next, result{10, nil, []string{"inc", "inc", "read (10,12]", "lookup"}})
 	f("comes in doubt, Redis down", func(w *fakeWorld, p *partition) {
 		p.Doubt()
 		w.down = true

@@ -79,8 +79,8 @@ func (p *partition) deliverRead(ctx context.Context, events []session.Event) err
 		if !p.isCurrent(p.stream) {
 			return errStreamMoved // perhaps these are the new stream's
 		}
-		if !p.agrees() {
-			return errGate // this process stood still for long
+		if !p.agrees() || !p.env.revoked(ctx) {
+			return errGate // this process stood still for long, or was cut off
 		}
 		if l.Inc == p.Inc() {
 			p.delivery.deliver(p.n, events, l.Fences)

@@ -141,6 +141,9 @@ func (p *replays) beginRound(ctx context.Context, r *replay, chat string) error 
 		if err := p.env.manager.Confirm(ctx, s); err != nil {
 			return err
 		}
+		if !p.env.revoked(ctx) { // it was cut off, and is not up to date yet
+			return errGate
+		}
 		if r.pieces, r.held, err = p.survey(ctx, from, r.pos, last); err != nil {
 			return p.broken(r, err, last)
 		}

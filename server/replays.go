@@ -37,6 +37,7 @@ type replayEnv struct {
 	id         func() string      // of the stream as NATS has it now
 	shown      func(n int) string // of the stream that partition n counts in
 	partitions int
+	revoked    func(context.Context) bool // see partitionEnv
 }
 
 // replayStream is what replays ask of our events stream.

@@ -15,7 +15,7 @@ func (a *attempt) resumes() bool { return a.point != nil && !a.claims.Admin }
 // enter opens the session of a login, and begins the replay that it asked for.
 // The error is a *session.Refusal.
 func (e *edge) enter(ctx context.Context, core *edgeCore, c *client, a *attempt, waiting func(bool)) error {
-	opt := session.Login{Chat: a.chat, Waiting: waiting}
+	opt := session.Login{Claims: a.claims, Token: a.token, Chat: a.chat, Waiting: waiting}
 	if !a.resumes() {
 		err := core.manager.Open(ctx, &c.Session, opt, e.greeting(core, a))
 		if err == nil && a.point != nil {

@@ -68,6 +68,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	running.push(g.start("sessions", c.manager.Run))
 	running.push(g.start("replays", c.replays.Run))
+	running.push(g.start("revocations", c.revoked.Run))
 	r := &readers{
 		env: g.dispatchEnv(c), partitions: len(c.parts), run: g.keep,
 		others: func(n int) int64 { return c.parts[n].other.Load() },
@@ -180,10 +181,11 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	if c.manager, err = g.newManager(c); err != nil {
 		return nil, err
 	}
+	c.revoked = newRevocations(c.redis, c.manager.SetRevocations, g.opts.Metrics, g.log)
 	c.index = c.manager.Index()
 	c.env = &partitionEnv{
 		index: c.index, manager: c.manager, redis: c.redis, stream: g.nats, tally: g.tally, lease: g.opts.Session.LeaseTTL,
-		missed: g.missed, routesLost: g.routesLost,
+		missed: g.missed, routesLost: g.routesLost, revoked: c.revoked.Await,
 	}
 	for n := range stream.Partitions {
 		c.index.SetWatermark(n, stream.Last)
@@ -191,10 +193,11 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	}
 	c.replays = newReplays(g.opts, replayEnv{
 		index: c.index, manager: c.manager, stream: g.nats, id: func() string { return g.nats.Stream().ID },
-		shown: c.shown, partitions: stream.Partitions,
+		shown: c.shown, partitions: stream.Partitions, revoked: c.revoked.Await,
 	})
 	c.redis.OnKill(c.manager.Killed)
 	c.redis.OnResubscribe(c.manager.SweepAll)
+	c.redis.OnBeat(func(_ []session.Pod, version uint64) { c.revoked.Beat(version) })
 	return c, nil
 }
 
@@ -204,6 +207,7 @@ func (g *Gateway) newManager(c *core) (*session.Manager[*loop.Conn], error) {
 		Locks: c.redis, Renewer: c.redis, Routes: c.redis, Killer: c.redis, Parts: partitions{c},
 		Reject:   g.opts.Session.Conflict == ConflictReject,
 		Live:     func(o session.Owner) bool { return isLive(c.redis.Live(), o) },
+		Refresh:  func(ctx context.Context) error { return c.revoked.Refresh(ctx) },
 		Farewell: farewell, Metrics: g.opts.Metrics, Log: g.log,
 	})
 	if err != nil {

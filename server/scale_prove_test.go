@@ -22,4 +22,6 @@ const (
 	chaosKills    = 30
 	chaosEvery    = 10 * time.Second
 	drainRate     = 1000
+	proofRevoked  = 5000
+	revokedWithin = time.Second
 )

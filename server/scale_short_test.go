@@ -22,4 +22,6 @@ const (
 	chaosKills    = 2
 	chaosEvery    = 2 * time.Second
 	drainRate     = 100
+	proofRevoked  = 150
+	revokedWithin = 10 * time.Second // beside other tests; alone it is a second
 )

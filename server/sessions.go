@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -54,7 +55,7 @@ func view(i session.Info[*loop.Conn], now time.Duration) sessionView {
 // listSessions gives the sessions of this pod that match, in pages: ?next= of
 // one answer is ?after= of the next request. The order is that of partition
 // and key, so sessions that come or go between two pages do no harm.
-func (e *edge) listSessions(w http.ResponseWriter, r *http.Request) {
+func (e *edge) listSessions(w http.ResponseWriter, r *http.Request, who operator) {
 	core := e.started(w)
 	if core == nil {
 		return
@@ -76,7 +77,7 @@ func (e *edge) listSessions(w http.ResponseWriter, r *http.Request) {
 	}
 	var found []session.Info[*loop.Conn]
 	for n := from; n < upto && len(found) <= limit; n++ {
-		found = append(found, matching(core, n, q, after)...)
+		found = append(found, matching(core, n, q, after, who)...)
 	}
 	answer := map[string]any{}
 	if len(found) > limit {
@@ -93,11 +94,11 @@ func (e *edge) listSessions(w http.ResponseWriter, r *http.Request) {
 }
 
 // matching are the sessions of partition n behind after that q asks for, by key.
-func matching(core *edgeCore, n int, q url.Values, after *session.Key) []session.Info[*loop.Conn] {
+func matching(core *edgeCore, n int, q url.Values, after *session.Key, who operator) []session.Info[*loop.Conn] {
 	company, agent, user, chat := q.Get("company"), q.Get("agent"), q.Get("user"), q.Get("chat")
 	var found []session.Info[*loop.Conn]
 	core.index.Each(n, func(i session.Info[*loop.Conn]) bool {
-		if match(company, i.Key.Company) && match(agent, i.Key.Agent) && match(user, i.Key.User) && match(chat, i.Chat) {
+		if match(company, i.Key.Company) && match(agent, i.Key.Agent) && match(user, i.Key.User) && match(chat, i.Chat) && who.sees(i.Key.Company, i.Key.Agent) {
 			found = append(found, i)
 		}
 		return true
@@ -135,33 +136,36 @@ func writeCursor(k session.Key) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// findSession is the session that the path names, nil after a 404.
-func (e *edge) findSession(w http.ResponseWriter, r *http.Request) (*edgeCore, *session.Session[*loop.Conn]) {
+// findSession is the session that the path names, nil after a 404. One out of
+// the operator's scope is none.
+func (e *edge) findSession(w http.ResponseWriter, r *http.Request, who operator) (*edgeCore, *session.Session[*loop.Conn]) {
 	core := e.started(w)
 	if core == nil {
 		return nil, nil
 	}
-	s := core.index.Find(session.Key{Company: r.PathValue("company"), Agent: r.PathValue("agent"), User: r.PathValue("user")})
+	key := session.Key{Company: r.PathValue("company"), Agent: r.PathValue("agent"), User: r.PathValue("user")}
+	target(w, fmt.Sprintf("%q", key))
+	s := core.index.Find(key)
+	if s != nil && !who.sees(key.Company, key.Agent) {
+		s = nil
+	}
 	if s == nil {
 		faultNotFound.with("no such session on this pod; see /admin/pods for the others").write(w)
 	}
 	return core, s
 }
 
-func (e *edge) showSession(w http.ResponseWriter, r *http.Request) {
-	if core, s := e.findSession(w, r); s != nil {
+func (e *edge) showSession(w http.ResponseWriter, r *http.Request, who operator) {
+	if core, s := e.findSession(w, r, who); s != nil {
 		writeJSON(w, http.StatusOK, view(core.index.Info(s), bootTime()))
 	}
 }
 
-func (e *edge) killSession(w http.ResponseWriter, r *http.Request) {
-	core, s := e.findSession(w, r)
+func (e *edge) killSession(w http.ResponseWriter, r *http.Request, who operator) {
+	core, s := e.findSession(w, r, who)
 	if s == nil {
 		return
 	}
-	k := s.Key()
-	e.log.Info().Str("request", r.Header.Get(requestIDHeader)).Str("remote", r.RemoteAddr).
-		Str("company", k.Company).Str("agent", k.Agent).Str("user", k.User).Msg("audit: session killed")
 	core.manager.Close(s, session.ReasonKilled, "")
 	writeJSON(w, http.StatusOK, map[string]any{"killed": true})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/daisi/daisi-ws/session"
@@ -84,7 +85,10 @@ func (e *edge) mint(w http.ResponseWriter, v *session.Verifier, seconds int64, c
 // readBody reads a JSON object, or answers what is wrong with it. Unknown
 // fields pass, for callers of today's service send some.
 func (e *edge) readBody(w http.ResponseWriter, r *http.Request, into any) bool {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, e.opts.HTTP.MaxBody))
+	return decodeBody(w, json.NewDecoder(http.MaxBytesReader(w, r.Body, e.opts.HTTP.MaxBody)), into)
+}
+
+func decodeBody(w http.ResponseWriter, d *json.Decoder, into any) bool {
 	err := d.Decode(into)
 	if err == nil && d.More() {
 		err = errors.New("something follows the object")
@@ -106,6 +110,9 @@ func plainError(err error) string {
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) && kind.Field != "" {
 		return kind.Field + " must not be a " + kind.Value
+	}
+	if _, field, ok := strings.Cut(err.Error(), "unknown field "); ok {
+		return "there is no field " + field
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -31,7 +29,7 @@ type attempt struct {
 	deflate  bool   // permessage-deflate was offered, and is on
 
 	claims *session.Claims
-	token  uint64       // fingerprint
+	token  session.TokenID
 	chat   *string      // ?chat=
 	point  *resumePoint // ?resume=
 	flags  session.Flags
@@ -84,6 +82,9 @@ func (e *edge) check(a *attempt, who credentials) *fault {
 	if f := who(a); f != nil {
 		return f
 	}
+	if f := e.revoked(a); f != nil {
+		return f
+	}
 	if a.broken != nil {
 		return refusal(session.ReasonBadRequest, a.broken.Error())
 	}
@@ -131,17 +132,24 @@ func (a *attempt) verify(v *session.Verifier) *fault {
 	case err != nil:
 		return refusal(session.ReasonToken, err.Error())
 	}
-	a.claims, a.token = claims, fingerprint(claims, token)
+	a.claims, a.token = claims, claims.TokenID(token)
 	return nil
 }
 
-// fingerprint names a token for revocations: by its jti, else by itself.
-func fingerprint(c *session.Claims, token string) uint64 {
-	if c.JTI != "" {
-		token = c.JTI
+// revoked refuses what this pod knows to be revoked before a lock is taken:
+// whoever holds such a token must not even end the session that is there. What
+// it does not know yet, Open finds.
+func (e *edge) revoked(a *attempt) *fault {
+	core := e.env.core()
+	if core == nil {
+		return nil
 	}
-	hash := sha256.Sum256([]byte(token))
-	return binary.LittleEndian.Uint64(hash[:])
+	if set := core.manager.Revocations(); set != nil {
+		if _, yes := set.Refuses(a.claims, a.token, time.Now()); yes {
+			return refusal(session.ReasonRevoked, "")
+		}
+	}
+	return nil
 }
 
 // readQuery takes ?chat= and ?resume=, and what they ask for.
@@ -185,7 +193,7 @@ func (e *edge) open(ctx context.Context, a *attempt, t *ticket) *fault {
 	c := &client{edge: e}
 	conn := e.env.engine.NewConn(c)
 	core.manager.Init(&c.Session, conn, a.claims.Key(), session.Profile{
-		Grants: session.NewGrants(a.claims), Expires: a.claims.ExpiresAt, Token: a.token, Flags: a.flags,
+		Grants: e.grants.Of(a.claims), Expires: a.claims.ExpiresAt, Token: a.token, Flags: a.flags,
 	})
 	adopted := false
 	defer func() { // a panic too must leave neither lock nor socket behind

@@ -38,6 +38,36 @@ func newVerifier(p session.Purpose, spec string, legacy bool, shared session.Tok
 	return session.NewVerifier(session.VerifierOptions{Ring: ring, Shared: shared})
 }
 
+// SetTokenKeys puts other key rings in force, as Options.Auth has them: tokens
+// of a key that is in both go on, so a rotation has an overlap. Nothing is
+// changed when one can't be read. Admin tokens can't be turned on or off.
+// Open sockets stay, whatever sealed their tokens; to end them, revoke the kid.
+func (g *Gateway) SetTokenKeys(users, admins string) (err error) {
+	defer func() {
+		if err != nil {
+			g.edge.m.keyErrors.Inc()
+		}
+	}()
+	legacy := !g.opts.Auth.RefuseLegacy
+	ring, err := session.ParseKeyRing(session.PurposeUser, users, legacy)
+	if err != nil {
+		return fmt.Errorf("read Auth.TokenKeys: %w", err)
+	}
+	if (admins == "") != (g.edge.env.admins == nil) {
+		return errors.New("Auth.AdminTokenKeys: admin tokens are turned on and off by a restart")
+	}
+	if admins != "" {
+		adminRing, err := session.ParseKeyRing(session.PurposeAdmin, admins, legacy)
+		if err != nil {
+			return fmt.Errorf("read Auth.AdminTokenKeys: %w", err)
+		}
+		g.edge.env.admins.SetRing(adminRing)
+	}
+	g.edge.env.users.SetRing(ring)
+	g.edge.m.keyLoads.Inc()
+	return nil
+}
+
 // lateCache is the shared token cache, once Redis is known.
 type lateCache struct{ g *Gateway }
 

@@ -83,9 +83,7 @@ func TestOpenWhileRedisIsSilent(t *testing.T) {
 			a := newWorld().pod(t, "a@1", func(o *Options[*sock]) {
 				d := deaf{o.Locks.(*pod), op}
 				o.Locks, o.Renewer, o.Parts = d, d, deafParts{delivery{d.pod}, d}
-				o.Revoked = func(ctx context.Context, _ *Session[*sock], _ uint64) (bool, error) {
-					return false, d.wait(ctx, "revoked")
-				}
+				o.Refresh = func(ctx context.Context) error { return d.wait(ctx, "revoked") }
 			})
 			key := alice
 			if op == "joinall" {

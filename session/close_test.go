@@ -210,16 +210,19 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 // A panic in what a login calls leaves neither a lock nor a place taken.
 func TestOpenPanics(t *testing.T) {
 	w := newWorld()
-	a := w.pod(t, "a@1", func(o *Options[*sock]) {
-		o.Revoked = func(_ context.Context, s *Session[*sock], _ uint64) (bool, error) {
-			if s.Has(FlagBrowser) {
-				panic("in Revoked")
+	panics := false
+	var a *pod
+	a = w.pod(t, "a@1", func(o *Options[*sock]) {
+		o.Refresh = func(context.Context) error {
+			if panics {
+				panic("in Refresh")
 			}
-			return false, nil
+			a.m.SetRevocations(NewRevocations(0, "", nil))
+			return nil
 		}
 	})
-	for _, flags := range []Flags{0, FlagBrowser} {
-		s := a.m.NewSession(&sock{}, alice, Profile{Flags: flags})
+	for _, panics = range []bool{true, false} {
+		s := a.m.NewSession(&sock{}, alice, Profile{})
 		func() {
 			defer func() {
 				if recover() == nil {

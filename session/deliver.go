@@ -109,7 +109,7 @@ func (sh *shard[C]) fence(fences []Fence, d *Delivered[C]) {
 // hear all partitions, whose seqs have no common order: none is checked.
 func (a *admins[C]) deliver(ev *Event, put func(C) Put, d *Delivered[C]) {
 	for _, s := range *a.live.Load() {
-		if s.kinds&KindBitAgents == 0 || s.Has(flagDoomed) || !s.grants.Sees(ev.Route.Company, ev.Route.Agent) {
+		if s.kinds&KindBitAgents == 0 || s.Has(flagDoomed) || !s.Grants().Sees(ev.Route.Company, ev.Route.Agent) {
 			continue
 		}
 		switch put(s.sock) {
@@ -150,7 +150,7 @@ func (x *Index[C]) Push(n int, r Route, put func(C) Put) int {
 		list = sh.chats[chatKey[C]{a, r.Chat}]
 	}
 	for _, s := range list {
-		if s.state == Live && !s.doomed && s.kinds&kind != 0 && put(s.sock) == Queued {
+		if s.state == Live && !s.doomed && s.kinds&kind != 0 && s.Grants().Receive(r.Kind, r.Chat) && put(s.sock) == Queued {
 			took++
 		}
 	}

@@ -28,7 +28,7 @@ type Held struct {
 	Epoch uint64 // 0: unknown yet
 	Chat  string // selected chat, kept alive with the lock
 	Fresh bool   // verified less than 200 s ago
-	// KeepChat has Open leave the remembered chat alone.
+	// KeepChat leaves the remembered chat alone.
 	KeepChat bool
 }
 

@@ -8,6 +8,7 @@ const (
 	KindMessages = "messages"
 	KindAgents   = "agents"
 	KindContacts = "contacts"
+	KindOther    = "other" // in the claim events: all that has no name here
 )
 
 // Route says where an event belongs: the subject without its prefix.

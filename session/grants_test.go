@@ -1,6 +1,10 @@
 package session
 
-import "testing"
+import (
+	"runtime"
+	"testing"
+	"time"
+)
 
 func TestGrants(t *testing.T) {
 	if NewGrants(&Claims{}) != nil || NewGrants(&Claims{Admin: true, SubscribedCompany: "*", SubscribedAgent: "*"}) != nil {
@@ -46,4 +50,58 @@ func TestGrants(t *testing.T) {
 	if NewGrants(&Claims{Admin: true, Role: "viewer"}).Role() != "viewer" {
 		t.Error("role is lost")
 	}
+}
+
+// Equal limits and key are one Grants for all, given back with the last.
+func TestGrantTable(t *testing.T) {
+	var table GrantTable
+	limited := func(kid string, chats ...string) *Grants {
+		return table.Of(&Claims{Company: "a", Agent: "b", User: "c", KID: kid, Chats: chats})
+	}
+	one, two := limited("k1", "x", "yz"), limited("k1", "x", "yz")
+	if one != two || limited("k2", "x", "yz") == one || limited("k1", "xy", "z") == one || limited("", "x", "yz") == one {
+		t.Error("not shared as it should be")
+	}
+	if limited("") != nil || limited("k1") == nil || !limited("k1").Same(nil) || limited("k1").KID() != "k1" {
+		t.Error("a key alone is no limit")
+	}
+	if !one.Same(limited("k2", "x", "yz")) || one.Same(limited("k1", "xy", "z")) || one.Same(nil) {
+		t.Error("same limits are not the same")
+	}
+	runtime.KeepAlive(one)
+	one, two = nil, nil
+	for end := time.Now().Add(10 * time.Second); table.Len() > 0; runtime.GC() {
+		if time.Now().After(end) {
+			t.Fatalf("%d are kept though nobody has them", table.Len())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// A read-only session changes nothing that outlives it.
+func TestReadOnlyLeavesTheRememberedChat(t *testing.T) {
+	w := newWorld()
+	a := w.pod(t, "a@1")
+	s := a.mustLogin(t, alice, Login{Chat: ptr("c1")})
+	a.m.Close(s, ReasonClient, "")
+	look := a.m.NewSession(&sock{}, alice, Profile{Grants: NewGrants(&Claims{ReadOnly: true})})
+	if err := a.m.Open(t.Context(), look, Login{Chat: ptr("c2")}, func(*Session[*sock], Ready) {}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	if err := a.m.Select(look, ptr("c3"), func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := a.m.Index().Info(look).Chat; got != "c3" {
+		t.Errorf("selected %q", got)
+	}
+	a.m.Close(look, ReasonClient, "")
+	again := a.mustLogin(t, alice, Login{})
+	if got := a.m.Index().Info(again).Chat; got != "c1" {
+		t.Errorf("restored %q; want what the session that may write had selected", got)
+	}
+	a.whole(t)
 }

@@ -210,7 +210,7 @@ func (sh *shard[C]) heldOf(s *Session[C], fresh uint32) Held {
 }
 
 func (s *Session[C]) held(fresh uint32) Held {
-	return Held{Key: s.Key(), Conn: s.conn, Epoch: s.epoch, Chat: s.chat, Fresh: s.verified >= fresh}
+	return Held{Key: s.Key(), Conn: s.conn, Epoch: s.epoch, Chat: s.chat, Fresh: s.verified >= fresh, KeepChat: s.Grants().ReadOnly()}
 }
 
 // leave queues edges to Redis; the shard's lock is held, so that their order

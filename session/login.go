@@ -9,6 +9,10 @@ import (
 
 // Login is what a client asked for when it connected.
 type Login struct {
+	// Claims of its token, to be held against the revocations; nil: it can't be
+	// revoked.
+	Claims *Claims
+	Token  TokenID // of the same
 	// Chat is selected before ready; nil: the one of the former session.
 	Chat *string
 	// Replay makes the session Replay instead of Live: ready is sent, then the
@@ -39,6 +43,7 @@ type login[C Socket] struct {
 	asked   bool            // an acquire may have reached Redis
 	unsure  bool            // one may have taken the lock from a session here that has not been ended
 	entered bool            // an open may have joined the routes
+	checked *Revocations    // the set it was held against
 	chat    string          // with this chat
 	former  <-chan struct{} // closed when the socket replaced here has its close frame out; nil: none was
 
@@ -106,20 +111,22 @@ func (m *Manager[C]) steps(ctx context.Context, l *login[C], greet func(*Session
 		return err
 	}
 	l.awaitFormer(ctx)
-	return m.live(l, greet)
+	for {
+		err := m.live(l, greet)
+		if !errors.Is(err, errNews) {
+			return err
+		}
+		if err := m.closed(l); err != nil {
+			return err
+		}
+		if err := m.recheck(ctx, l, m.revoked.Load().Version); err != nil {
+			return err
+		}
+	}
 }
 
-// recheck asks for the revocations as they were when the lock was taken.
-func (m *Manager[C]) recheck(ctx context.Context, l *login[C], version uint64) error {
-	revoked, err := m.o.Revoked(m.limited(ctx, m.o.Now()+patience), l.s, version)
-	switch {
-	case err != nil:
-		return &Refusal{Reason: ReasonOverloaded, Details: "revocations could not be read", Err: err}
-	case revoked:
-		return &Refusal{Reason: ReasonRevoked}
-	}
-	return nil
-}
+// errNews says that the revocations changed since the login was held against them.
+var errNews = errors.New("newer revocations")
 
 // begin is step 1: the key's place in the table. A login under way for the
 // same key is ended, and gone after once nothing of it is on its way to Redis;
@@ -180,7 +187,7 @@ func (m *Manager[C]) enter(l *login[C], restored string, fence *bool) error {
 	if l.opt.Chat != nil {
 		chat = strings.Clone(*l.opt.Chat)
 	}
-	if !s.grants.Select(chat) {
+	if !s.Grants().Select(chat) {
 		chat = ""
 	}
 	sh.mu.Lock()
@@ -218,6 +225,11 @@ func (m *Manager[C]) goLive(l *login[C], greet func(*Session[C], Ready)) (next *
 	}
 	if s.doomed { // a fence found it; the Close of its finder is on the way
 		return nil, &Refusal{Reason: ReasonReplaced, Details: "outranked while it was logged in"}
+	}
+	if set := m.revoked.Load(); set != l.checked {
+		return nil, errNews
+	} else if set != nil {
+		s.heldAgainst(set.odd)
 	}
 	s.floor, s.last = sh.w, sh.w
 	s.opened = max(1, seconds(m.o.Now()))

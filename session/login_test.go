@@ -286,24 +286,6 @@ func TestOpenStale(t *testing.T) {
 	}
 }
 
-func TestOpenRevoked(t *testing.T) {
-	w := newWorld()
-	bad := errors.New("redis down")
-	var answer error
-	a := w.pod(t, "a@1", func(o *Options[*sock]) {
-		o.Revoked = func(context.Context, *Session[*sock], uint64) (bool, error) { return answer == nil, answer }
-	})
-	_, err := a.login(alice, Login{})
-	wantReason(t, err, ReasonRevoked)
-	answer = bad
-	_, err = a.login(alice, Login{})
-	wantReason(t, err, ReasonOverloaded)
-	if !errors.Is(err, bad) {
-		t.Errorf("cause is hidden: %v", err)
-	}
-	a.nothing(t)
-}
-
 func TestOpenChat(t *testing.T) {
 	w := newWorld()
 	a, b := w.pod(t, "a@1"), w.pod(t, "b@1")

@@ -43,11 +43,11 @@ type Options[C Socket] struct {
 	// Farewell queues the error frame that goes before the close frame; nil:
 	// none. Called for reasons that have a code.
 	Farewell func(sock C, r Reason, details string)
-	// Revoked is asked once more before a login goes live, off any lock, with
-	// the version of the revocation set that the acquire saw. It may block to
-	// load a newer set, and looks at ctx.Err as calls to Redis do. nil: nothing
-	// is ever revoked.
-	Revoked func(ctx context.Context, s *Session[C], version uint64) (bool, error)
+	// Refresh has SetRevocations called with what Redis holds at some moment
+	// after the call, and waits for that. A login asks for it, off any lock,
+	// when its acquire saw another version than that of the set in force. nil:
+	// nothing is ever revoked.
+	Refresh func(ctx context.Context) error
 
 	LoginTimeout time.Duration        // of one Open, all told; 10 s
 	SweepEvery   time.Duration        // each partition's locks and routes; 100 s
@@ -78,9 +78,6 @@ func (o Options[C]) withDefaults() (Options[C], error) {
 	if o.Farewell == nil {
 		o.Farewell = func(C, Reason, string) {}
 	}
-	if o.Revoked == nil {
-		o.Revoked = func(context.Context, *Session[C], uint64) (bool, error) { return false, nil }
-	}
 	if o.Now == nil {
 		o.Now = bootClock
 	}
@@ -110,7 +107,8 @@ type Manager[C Socket] struct {
 	metrics *counters
 	parts   []sweptPart // one per partition, each with a lock of its own
 
-	conns atomic.Uint64 // last connection number
+	conns   atomic.Uint64 // last connection number
+	revoked atomic.Pointer[Revocations]
 
 	wake chan struct{} // one token: urgent has something
 	mu   sync.Mutex

@@ -23,6 +23,7 @@ const (
 	ReasonToken
 	ReasonExpired
 	ReasonRevoked
+	ReasonDenied
 	ReasonBadRequest
 	ReasonOrigin
 	ReasonRate
@@ -73,6 +74,7 @@ var reasonTable = [reasons]reasonRow{
 	ReasonToken:        {"token", "InvalidToken", "Token missing, malformed, or not for this path", http.StatusForbidden, 4403, "invalid-token", ReconnectToken},
 	ReasonExpired:      {"expired", "InvalidToken", "Token expired", http.StatusForbidden, 4403, "token-expired", ReconnectToken},
 	ReasonRevoked:      {"revoked", "InvalidToken", "Token revoked", http.StatusForbidden, 4403, "token-revoked", ReconnectToken},
+	ReasonDenied:       {"denied", "Forbidden", "Not allowed by this token", http.StatusForbidden, 4403, "denied", ReconnectNo},
 	ReasonBadRequest:   {"bad_request", "BadRequest", "Bad request", http.StatusBadRequest, 4400, "bad-request", ReconnectNo},
 	ReasonOrigin:       {"origin", "OriginNotAllowed", "Origin not allowed", http.StatusForbidden, 4403, "origin-not-allowed", ReconnectNo},
 	ReasonRate:         {"rate", "RateLimitExceeded", "Too many requests", http.StatusTooManyRequests, 4429, "rate-limit-exceeded", ReconnectLater},

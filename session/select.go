@@ -26,7 +26,7 @@ type selection[C Socket] struct {
 func (m *Manager[C]) Select(s *Session[C], chat *string, done func(error)) error {
 	p := &selection[C]{s: s, done: done}
 	if chat != nil {
-		if !s.grants.Select(*chat) {
+		if !s.Grants().Select(*chat) {
 			return ErrDenied
 		}
 		p.chat = strings.Clone(*chat) // often part of a lent message

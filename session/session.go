@@ -34,6 +34,7 @@ const (
 	FlagDrained                     // was told when to come back
 	FlagBrowser                     // the upgrade had an Origin
 
+	flagOdd    Flags = 1 << 30 // was held against revocations whose news are odd, last
 	flagDoomed Flags = 1 << 31 // an admin that takes nothing more
 )
 
@@ -41,7 +42,7 @@ const (
 type Profile struct {
 	Grants  *Grants
 	Expires time.Time // of the token; zero: never
-	Token   uint64    // fingerprint of the token, for revocations
+	Token   TokenID
 	Flags   Flags
 }
 
@@ -64,13 +65,12 @@ type Session[C Socket] struct {
 
 	// Static after Init; Open swaps agent for the interned one before anybody
 	// else can find the session.
-	agent  *agent[C]
-	user   string
-	grants *Grants
-	conn   uint64
-	token  uint64
+	agent *agent[C]
+	user  string
+	conn  uint64
 
 	// The shard's lock guards the following.
+	token    uint64 // TokenID.short
 	epoch    uint64 // 0 until acquired; then fixed
 	chat     string // selected, "" none
 	slot     uint32 // in agent.members
@@ -81,7 +81,8 @@ type Session[C Socket] struct {
 	// Owned by the socket's poller.
 	rate int64
 
-	// Any goroutine.
+	// Any goroutine. A refresh gives others of the same limits.
+	grants  atomic.Pointer[Grants]
 	expires atomic.Uint32 // unix seconds, 0 never
 	flags   atomic.Uint32
 }
@@ -93,10 +94,10 @@ func (m *Manager[C]) Init(s *Session[C], sock C, key Key, p Profile) {
 	s.agent = &agent[C]{company: key.Company, id: key.Agent}
 	s.user = strings.Clone(key.User)
 	s.sock = sock
-	s.grants = p.Grants
+	s.grants.Store(p.Grants)
 	s.kinds = p.Grants.Kinds()
 	s.conn = m.conns.Add(1)
-	s.token = p.Token
+	s.token = p.Token.short()
 	s.part = uint16(key.Partition(len(m.index.shards)))
 	s.SetExpires(p.Expires)
 	s.flags.Store(uint32(p.Flags))
@@ -125,10 +126,7 @@ func (s *Session[C]) Epoch() uint64 { return s.epoch }
 func (s *Session[C]) Partition() int { return int(s.part) }
 
 // Grants are its token's limits.
-func (s *Session[C]) Grants() *Grants { return s.grants }
-
-// Token is the fingerprint given to Init.
-func (s *Session[C]) Token() uint64 { return s.token }
+func (s *Session[C]) Grants() *Grants { return s.grants.Load() }
 
 // Expires is when its token ends, in unix seconds; 0: never.
 func (s *Session[C]) Expires() uint32 { return s.expires.Load() }
@@ -147,6 +145,18 @@ func (s *Session[C]) Has(f Flags) bool { return Flags(s.flags.Load())&f == f }
 
 // Set sets f, and says whether this call changed anything.
 func (s *Session[C]) Set(f Flags) bool { return Flags(s.flags.Or(uint32(f)))&f != f }
+
+// heldAgainst notes which news of the revocations s was held against, and
+// wasHeld says whether it was those.
+func (s *Session[C]) heldAgainst(odd bool) {
+	if odd {
+		s.Set(flagOdd)
+	} else {
+		s.Unset(flagOdd)
+	}
+}
+
+func (s *Session[C]) wasHeld(odd bool) bool { return s.Has(flagOdd) == odd }
 
 // Unset takes f back.
 func (s *Session[C]) Unset(f Flags) { s.flags.And(^uint32(f)) }

@@ -10,7 +10,7 @@ import (
 // joined, all in one script.
 func (m *Manager[C]) settle(ctx context.Context, l *login[C], fence bool) error {
 	s, n := l.s, int(l.s.part)
-	h := Held{Key: s.Key(), Conn: s.conn, Epoch: s.epoch, Chat: l.chat, Fresh: true}
+	h := Held{Key: s.Key(), Conn: s.conn, Epoch: s.epoch, Chat: l.chat, Fresh: true, KeepChat: s.Grants().ReadOnly()}
 	var try attempt
 	for {
 		inc, err := m.inc(ctx, n)

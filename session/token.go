@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -40,10 +41,11 @@ type Claims struct {
 	SubscribedCompany, SubscribedAgent string
 	Chats, Events                      []string // chat patterns; event kinds
 	ReadOnly                           bool
-	Role                               string // admins: viewer, operator
+	Role                               string // admins: RoleViewer, RoleOperator
 	ExpiresAt                          time.Time
-	JTI                                string // id for revocation; tokens with a kid have one
-	KID                                string // key it was sealed with; empty for bare tokens
+	IssuedAt                           time.Time // milliseconds; zero: the token does not say
+	JTI                                string    // id for revocation; tokens with a kid have one
+	KID                                string    // key it was sealed with; empty for bare tokens
 }
 
 // Key is the session key these claims entitle to.
@@ -61,6 +63,7 @@ type limits struct {
 	ReadOnly bool     `json:"read_only,omitempty"`
 	Role     string   `json:"role,omitempty"`
 	JTI      string   `json:"jti,omitempty"`
+	Issued   float64  `json:"iat,omitempty"` // unix seconds, fractions allowed, as in RFC 7519
 }
 
 type userPlain struct {
@@ -83,7 +86,10 @@ type adminPlain struct {
 // plaintext encodes c as it is sealed.
 func (c *Claims) plaintext() ([]byte, error) {
 	expires := c.ExpiresAt.UTC().Format(time.RFC3339)
-	l := limits{c.Chats, c.Events, c.ReadOnly, c.Role, c.JTI}
+	l := limits{c.Chats, c.Events, c.ReadOnly, c.Role, c.JTI, 0}
+	if !c.IssuedAt.IsZero() {
+		l.Issued = float64(c.IssuedAt.UnixMilli()) / 1000
+	}
 	if c.Admin {
 		return json.Marshal(adminPlain{c.AdminID, c.CompanyRestriction, c.SubscribedCompany, c.SubscribedAgent, expires, l})
 	}
@@ -116,10 +122,37 @@ func parseClaims(purpose Purpose, plain []byte) (Claims, error) {
 	if c.ExpiresAt, err = time.Parse(time.RFC3339, expires); err != nil {
 		return c, errors.New("expires_at must be RFC 3339")
 	}
+	if l.Issued != 0 {
+		if l.Issued < 1 || l.Issued > maxIssued {
+			return c, errors.New("iat must be unix seconds")
+		}
+		c.IssuedAt = time.UnixMilli(int64(math.Round(l.Issued * 1000)))
+	}
 	return c, c.check()
 }
 
+// maxIssued keeps iat, in milliseconds, a whole number that a float64 holds.
+const maxIssued = 1 << 40
+
+// ahead is how far the clock of whoever minted a token may be before ours.
+// Beyond it a token is refused: it would outlive a revocation of its user.
+const ahead = time.Minute
+
+// valid says whether the claims count at now.
+func (c *Claims) valid(now time.Time) error {
+	if !now.Before(c.ExpiresAt) {
+		return fmt.Errorf("%w at %s", ErrExpired, c.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	if c.IssuedAt.Sub(now) > ahead {
+		return fmt.Errorf("%w: issued in the future, at %s", ErrToken, c.IssuedAt.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 func (c *Claims) check() error {
+	if err := c.checkLimits(); err != nil {
+		return err
+	}
 	if c.Admin {
 		if err := CheckID("admin_id", c.AdminID); err != nil {
 			return err
@@ -143,6 +176,40 @@ func (c *Claims) check() error {
 		return err
 	}
 	return CheckID("user_id", c.User)
+}
+
+// Bounds of the optional claims.
+const (
+	maxPatterns = 64
+	maxKinds    = 16
+)
+
+// checkLimits refuses what could be read as more than was meant: an empty list
+// (is it nothing, or everything?), and names that are nobody's.
+func (c *Claims) checkLimits() error {
+	if c.Chats != nil && len(c.Chats) == 0 || len(c.Chats) > maxPatterns {
+		return fmt.Errorf("chats must be 1 to %d patterns, or left out", maxPatterns)
+	}
+	for _, p := range c.Chats {
+		if !cleanText(p, MaxChat) {
+			return fmt.Errorf("chats: a pattern must be 1-%d bytes of UTF-8 without control characters", MaxChat)
+		}
+	}
+	if c.Events != nil && len(c.Events) == 0 || len(c.Events) > maxKinds {
+		return fmt.Errorf("events must be 1 to %d kinds, or left out", maxKinds)
+	}
+	for _, k := range c.Events {
+		if k != KindOther && KindOf(k) == KindBitOther {
+			return fmt.Errorf("events must be of %s, %s, %s, %s, %s", KindChats, KindMessages, KindAgents, KindContacts, KindOther)
+		}
+	}
+	if c.Role != "" && (!c.Admin || c.Role != RoleViewer && c.Role != RoleOperator) {
+		return fmt.Errorf("role is for admins, and %s or %s", RoleViewer, RoleOperator)
+	}
+	if c.JTI != "" {
+		return CheckID("jti", c.JTI)
+	}
+	return nil
 }
 
 // splitToken takes a token apart: its kid, empty for a bare one, and the

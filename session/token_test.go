@@ -61,7 +61,7 @@ func TestTokenVectors(t *testing.T) {
 func equalClaims(a, b Claims) bool {
 	return a.Key() == b.Key() && a.ExpiresAt.Equal(b.ExpiresAt) && a.JTI == b.JTI && a.KID == b.KID &&
 		a.CompanyRestriction == b.CompanyRestriction && a.SubscribedCompany == b.SubscribedCompany && a.SubscribedAgent == b.SubscribedAgent &&
-		slices.Equal(a.Chats, b.Chats) && slices.Equal(a.Events, b.Events) && a.ReadOnly == b.ReadOnly && a.Role == b.Role
+		slices.Equal(a.Chats, b.Chats) && slices.Equal(a.Events, b.Events) && a.IssuedAt.Equal(b.IssuedAt) && a.ReadOnly == b.ReadOnly && a.Role == b.Role
 }
 
 func TestVerifyFailure(t *testing.T) {
@@ -117,6 +117,28 @@ func TestVerifyClaims(t *testing.T) {
 	f(`{"company_id":"a","agent_id":"b","user_id":"c"}`, false)
 	f(`[]`, false)
 	f(``, false)
+	with := func(claim string, ok bool) {
+		t.Helper()
+		f(`{"company_id":"a","agent_id":"b","user_id":"c","expires_at":"2099-01-01T00:00:00Z",`+claim+`}`, ok)
+	}
+	with(`"chats":["x*","y"],"events":["chats","messages","agents","contacts","other"],"read_only":true,"iat":1767225600.5`, true)
+	with(`"chats":null,"events":null`, true)
+	with(`"chats":[]`, false)
+	with(`"chats":[""]`, false)
+	with(`"chats":["a\u0000"]`, false)
+	with(`"chats":"x"`, false)
+	with(`"events":[]`, false)
+	with(`"events":["message"]`, false)
+	with(`"events":["labels"]`, false) // would be all that have no name
+	with(`"read_only":"yes"`, false)
+	with(`"role":"viewer"`, false) // a user has none
+	with(`"jti":"a\u0000"`, false)
+	with(`"iat":0.5`, false)
+	with(`"iat":-1`, false)
+	with(`"iat":1e300`, false)
+	with(`"iat":"2026-01-01T00:00:00Z"`, false)
+	with(`"iat":1767225661`, false) // a minute and a second ahead
+	with(`"iat":1767225659`, true)
 }
 
 // Rotation: the first mints, all verify.
@@ -131,12 +153,12 @@ func TestKeyRing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := verify.Verify(token, testNow)
+		c, err := verify.Verify(token, time.Now())
 		if (err == nil) != ok {
 			t.Errorf("got %v", err)
 		}
-		if ok && c.KID != "" && c.JTI == "" {
-			t.Error("a token with a kid has no jti")
+		if ok && (c.KID != "") != (c.JTI != "" && time.Since(c.IssuedAt).Abs() < time.Minute) {
+			t.Errorf("a token with a kid, and no other, says its jti and when it was issued: %+v", c)
 		}
 	}
 	f(old, both, true)

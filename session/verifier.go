@@ -127,18 +127,19 @@ func (v *Verifier) sharedGet(ctx context.Context, ring *KeyRing, token string, n
 	if v.o.Shared == nil {
 		return nil
 	}
+	kid, _, err := splitToken(token)
+	if err != nil || !ring.has(kid) {
+		return nil // a key that was taken out takes its tokens along, cached or not
+	}
 	raw, ok, err := v.o.Shared.TokenGet(ctx, v.sharedName(token))
 	if err != nil || !ok || !json.Valid(raw) {
 		return nil
 	}
 	c, err := parseClaims(ring.purpose, raw)
-	if err != nil || !now.Before(c.ExpiresAt) {
+	if err != nil || c.valid(now) != nil {
 		return nil
 	}
-	c.KID, _, err = splitToken(token)
-	if err != nil {
-		return nil
-	}
+	c.KID = kid
 	return &c
 }
 

@@ -23,6 +23,7 @@ type world struct {
 	routes map[edge]map[Owner]bool
 	sel    map[Key]string
 	pods   map[Owner]*pod
+	rev    *Revocations // as Redis has them
 }
 
 type record struct {
@@ -162,6 +163,9 @@ func (p *pod) Acquire(_ context.Context, n int, inc string, key Key, conn uint64
 		}
 		cur := w.locks[key]
 		a.Chat = w.sel[key]
+		if w.rev != nil {
+			a.RevVersion = w.rev.Version
+		}
 		if cur != nil && !cur.tomb && cur.Owner == p.owner && cur.Conn == conn {
 			a.Epoch, a.Prev = cur.Epoch, cur.prev
 			return
@@ -323,10 +327,15 @@ func (p *pod) Join(n int, inc string, want *Want, h Held, done func(Verdict, err
 			v = Stale
 			return
 		}
-		delete(w.sel, h.Key)
 		if want != nil {
 			w.join(n, p.owner, *want)
+		}
+		switch {
+		case h.KeepChat:
+		case want != nil:
 			w.sel[h.Key] = want.Chat
+		default:
+			delete(w.sel, h.Key)
 		}
 	})
 	go done(v, err)

@@ -49,7 +49,7 @@ type config struct {
 	APIKey         string `env:"DWS_AUTH_API_KEY" mask:"secret" option:"Auth.APIKey" doc:"key of clients for /ws/…; empty: made at start"`
 	MintKey        string `env:"DWS_AUTH_MINT_KEY" mask:"secret" option:"Auth.MintKey" doc:"key for POST /generate-token; empty: off (embedded: made at start)"`
 	AdminKey       string `env:"DWS_AUTH_ADMIN_KEY" mask:"secret" option:"Auth.AdminKey" doc:"key for /ws/admin, POST /admin/generate-token, the admin API and pprof; empty: off (embedded: made at start)"`
-	TokenKeys      string `env:"DWS_AUTH_TOKEN_KEYS" mask:"secret" option:"Auth.TokenKeys" doc:"kid:hex,kid:hex or one bare hex of 32 bytes; the first mints, all verify; empty: made at start"`
+	TokenKeys      string `env:"DWS_AUTH_TOKEN_KEYS" mask:"secret" option:"Auth.TokenKeys" doc:"kid:hex,kid:hex or one bare hex of 32 bytes; the first mints, all verify; its file is watched, SIGHUP looks at once; empty: made at start"`
 	AdminTokenKeys string `env:"DWS_AUTH_ADMIN_TOKEN_KEYS" mask:"secret" option:"Auth.AdminTokenKeys" doc:"the same for admin tokens; empty: none (embedded: made at start)"`
 	LegacyTokens   bool   `env:"DWS_AUTH_LEGACY_TOKENS" envDefault:"true" option:"!Auth.RefuseLegacy" doc:"accept tokens without a kid"`
 	Refuse         string `env:"DWS_AUTH_REFUSE" envDefault:"auto" option:"Auth.Refuse" doc:"how refusals are told: http (status), close (101, error frame, close code), auto (close for browsers)"`

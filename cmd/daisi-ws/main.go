@@ -27,7 +27,7 @@ const usage = `daisi-ws: a WebSocket gateway
   daisi-ws config [-markdown]     the effective configuration, secrets masked
   daisi-ws connect [flags] URL    a WebSocket client: frames as lines out, lines in as frames
   daisi-ws publish SUBJECT JSON   publish to JetStream; JSON may be - for standard input
-  daisi-ws token mint|inspect|revoke
+  daisi-ws token mint|inspect|revoke|lift|revocations
   daisi-ws version
 
 Settings come from the environment, see daisi-ws config.

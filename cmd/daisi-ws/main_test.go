@@ -46,7 +46,7 @@ func TestTokenRefuses(t *testing.T) {
 		}
 	}
 	key := []string{"DWS_AUTH_TOKEN_KEYS=" + strings.Repeat("0a", 32)}
-	f(2, "mint, inspect or revoke", nil)
+	f(2, "mint, inspect, revoke, lift or revocations", nil)
 	f(2, `no command token "make"`, nil, "make")
 	f(2, "set DWS_AUTH_TOKEN_KEYS", nil, "mint", "-company", "a", "-agent", "b", "-user", "c")
 	f(2, "DWS_AUTH_TOKEN_KEYS: ", []string{"DWS_AUTH_TOKEN_KEYS=short"}, "mint", "-company", "a", "-agent", "b", "-user", "c")
@@ -55,7 +55,9 @@ func TestTokenRefuses(t *testing.T) {
 	f(1, "agent", key, "mint", "-company", "a", "-agent", "b.*", "-user", "c")
 	f(2, "as a token of purpose user", key, "inspect", "AAAA")
 	f(2, "token revoke", key, "revoke", "user")
-	f(2, "set DWS_AUTH_ADMIN_KEY", key, "revoke", "user", "u1")
+	f(2, "token revoke", key, "revoke", "planet", "earth")
+	f(2, "token revoke", key, "lift", "company", "a", "b")
+	f(2, "set DWS_AUTH_ADMIN_KEY", key, "revoke", "user", "acme", "u1")
 }
 
 func TestUsage(t *testing.T) {

@@ -53,6 +53,11 @@ func run(ctx context.Context, c console) error {
 	outer, cancel := context.WithCancel(ctx)
 	defer cancel()
 	context.AfterFunc(inner, cancel) // an embedded server that fails ends the gateway
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		watchKeys(outer, c.environ, p, gateway, log)
+	}()
 	greeted := make(chan struct{})
 	go func() {
 		defer close(greeted)
@@ -67,6 +72,7 @@ func run(ctx context.Context, c console) error {
 	cancel()
 	stop()
 	<-greeted
+	<-watched
 	// A server that was told to end before it was ready says so; that is no news.
 	if ended := group.Wait(); ended != nil && !errors.Is(ended, context.Canceled) {
 		err = errors.Join(err, ended)

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"strings"
 	"time"
 
@@ -19,15 +15,17 @@ import (
 // a running gateway to revoke.
 func token(ctx context.Context, c console, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("%w: token mint, inspect or revoke", errUsage)
+		return fmt.Errorf("%w: token mint, inspect, revoke, lift or revocations", errUsage)
 	}
 	switch args[0] {
 	case "mint":
 		return mint(c, args[1:])
 	case "inspect":
 		return inspect(c, args[1:])
-	case "revoke":
-		return revoke(ctx, c, args[1:])
+	case "revoke", "lift":
+		return revoke(ctx, c, args[0], args[1:])
+	case "revocations":
+		return revocations(ctx, c, args[1:])
 	}
 	return fmt.Errorf("%w: no command token %q", errUsage, args[0])
 }
@@ -49,13 +47,17 @@ func (c console) ring(purpose session.Purpose, name string) (*session.KeyRing, e
 }
 
 func mint(c console, args []string) error {
-	f := c.flags("token mint", "token mint -company C -agent A -user U [-expires 1h] | -admin ID [-restrict C] [-company C] [-agent A]")
+	f := c.flags("token mint", "token mint -company C -agent A -user U [-expires 1h] [limits] | -admin ID [-restrict C] [-company C] [-agent A] [-role viewer|operator]")
 	company := f.String("company", "", "company id; for an admin: the subscribed one, empty is any")
 	agent := f.String("agent", "", "agent id; for an admin: the subscribed one, empty is any")
 	user := f.String("user", "", "user id")
 	admin := f.String("admin", "", "admin id: mint an admin token")
 	restrict := f.String("restrict", "", "company that the admin is restricted to")
 	expires := f.Duration("expires", time.Hour, "life of the token")
+	chats := f.String("chats", "", "only these chats: ids or prefixes followed by *, commas between")
+	events := f.String("events", "", "only these kinds: chats, messages, agents, contacts, other, commas between")
+	readOnly := f.Bool("read-only", false, "may change nothing that outlives its session")
+	role := f.String("role", "", "viewer or operator: what an admin's token may do at the admin API")
 	if err := parseFlags(f, args); err != nil {
 		return err
 	}
@@ -75,6 +77,7 @@ func mint(c console, args []string) error {
 	case *company == "" || *agent == "" || *user == "":
 		return fmt.Errorf("%w: -company, -agent and -user, or -admin", errUsage)
 	}
+	claims.Chats, claims.Events, claims.ReadOnly, claims.Role = list(*chats), list(*events), *readOnly, *role
 	ring, err := c.ring(purpose, name)
 	if err != nil {
 		return err
@@ -85,6 +88,14 @@ func mint(c console, args []string) error {
 	}
 	_, err = fmt.Fprintln(c.out, t)
 	return err
+}
+
+// list splits what commas separate, nil for nothing.
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
 }
 
 // inspect prints the claims of a token of either purpose, expired ones too.
@@ -99,8 +110,7 @@ func inspect(c console, args []string) error {
 			errs = append(errs, err)
 			continue
 		}
-		// Nothing is expired at the zero time.
-		claims, err := ring.Verify(args[0], time.Time{})
+		claims, err := ring.Open(args[0])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("as a token of purpose %s: %w", purpose, err))
 			continue
@@ -115,6 +125,10 @@ func printClaims(w io.Writer, purpose session.Purpose, claims session.Claims) er
 	if claims.ExpiresAt.Before(time.Now()) {
 		state = "EXPIRED"
 	}
+	issued := ""
+	if !claims.IssuedAt.IsZero() {
+		issued = claims.IssuedAt.UTC().Format(time.RFC3339Nano)
+	}
 	fmt.Fprintf(w, "purpose             %s\nexpires_at          %s (%s)\n", purpose, claims.ExpiresAt.UTC().Format(time.RFC3339), state)
 	for _, row := range [][2]string{
 		{"company_id", claims.Company},
@@ -126,7 +140,9 @@ func printClaims(w io.Writer, purpose session.Purpose, claims session.Claims) er
 		{"subscribed_agent", claims.SubscribedAgent},
 		{"chats", strings.Join(claims.Chats, ",")},
 		{"events", strings.Join(claims.Events, ",")},
+		{"read_only", map[bool]string{true: "true"}[claims.ReadOnly]},
 		{"role", claims.Role},
+		{"issued_at", issued},
 		{"jti", claims.JTI},
 		{"kid", claims.KID},
 	} {
@@ -137,58 +153,4 @@ func printClaims(w io.Writer, purpose session.Purpose, claims session.Claims) er
 		}
 	}
 	return nil
-}
-
-// revoke asks the admin API; the gateway's answer is printed as it is.
-func revoke(ctx context.Context, c console, args []string) error {
-	f := c.flags("token revoke", "token revoke token|user|company|kid VALUE")
-	if err := parseFlags(f, args); err != nil {
-		return err
-	}
-	if f.NArg() != 2 {
-		return fmt.Errorf("%w: token revoke token|user|company|kid VALUE", errUsage)
-	}
-	p, err := plan(c.environ)
-	if err != nil {
-		return err
-	}
-	if p.made["DWS_AUTH_ADMIN_KEY"] != "" || p.options.Auth.AdminKey == "" {
-		return fmt.Errorf("%w: set DWS_AUTH_ADMIN_KEY (or DWS_AUTH_ADMIN_KEY_FILE) to the gateway's", errConfig)
-	}
-	body, err := json.Marshal(map[string]string{"kind": f.Arg(0), "value": f.Arg(1)})
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+local(p.options.Internal.Addr)+"/admin/revocations", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-API-Key", p.options.Auth.AdminKey)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("the gateway answered %s: %s", resp.Status, bytes.TrimSpace(answer))
-	}
-	_, err = c.out.Write(answer)
-	return err
-}
-
-// local is where this machine reaches a listener of addr.
-func local(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
 }

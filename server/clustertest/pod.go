@@ -162,6 +162,9 @@ func (p *Pod) Stop() { p.process.signal(syscall.SIGSTOP) }
 // Cont lets a stopped process go on.
 func (p *Pod) Cont() { p.process.signal(syscall.SIGCONT) }
 
+// Hup has a process read its key files again.
+func (p *Pod) Hup() { p.process.signal(syscall.SIGHUP) }
+
 // PID is that of a process, 0 for a gateway in this one.
 func (p *Pod) PID() int {
 	if p.process == nil {

@@ -107,6 +107,24 @@ func (r *process) end(sig syscall.Signal) {
 
 func (r *process) signal(sig syscall.Signal) { _ = r.cmd.Process.Signal(sig) }
 
+// Log is all that the process has written to standard output and error.
+func (p *Pod) Log() string {
+	p.c.t.Helper()
+	b, err := os.ReadFile(p.process.log)
+	if err != nil {
+		p.c.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Command runs the binary with the pod's environment, to its end.
+func (p *Pod) Command(args ...string) (output string, err error) {
+	cmd := exec.Command(Binary(p.c.t), args...)
+	cmd.Env = p.environment()
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // tail is the end of a log.
 func tail(path string) []byte {
 	b, err := os.ReadFile(path)
