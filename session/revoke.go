@@ -62,15 +62,16 @@ func (m *Manager[C]) Revocations() *Revocations { return m.revoked.Load() }
 // that is here was held, when it went live, against all that stood in Redis at
 // its acquire. What this set adds came later, so it ends the session; and a
 // session that went live under this very set was held against it and is passed
-// over (news).
+// over: every walk leaves all sessions held against its news, so one bit tells
+// those of the walk before from those let in since.
 func (m *Manager[C]) SetRevocations(set *Revocations) int {
 	old := m.revoked.Load()
 	fresh := set.since(old)
 	if old != nil {
-		set.news = old.news
+		set.odd = old.odd
 	}
 	if len(fresh.entries) > 0 {
-		set.news++
+		set.odd = !set.odd
 	}
 	m.revoked.Store(set) // before the walk: see goLive
 	if len(fresh.entries) == 0 {
@@ -79,7 +80,7 @@ func (m *Manager[C]) SetRevocations(set *Revocations) int {
 	closed, now := 0, time.Now()
 	var over []*Session[C]
 	for n := range m.index.shards {
-		over = m.index.shards[n].outdated(set.news, fresh, now, over[:0])
+		over = m.index.shards[n].outdated(set.odd, fresh, now, over[:0])
 		for _, s := range over {
 			m.Close(s, ReasonRevoked, "")
 		}
@@ -88,17 +89,17 @@ func (m *Manager[C]) SetRevocations(set *Revocations) int {
 	return closed
 }
 
-// outdated appends the sessions that fresh ends; those of the present news were
-// let in with it.
-func (sh *shard[C]) outdated(news uint16, fresh *Revocations, now time.Time, over []*Session[C]) []*Session[C] {
+// outdated appends the sessions that fresh ends; those held against these
+// news were let in with them.
+func (sh *shard[C]) outdated(odd bool, fresh *Revocations, now time.Time, over []*Session[C]) []*Session[C] {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for _, a := range sh.agents {
 		for _, s := range a.members {
-			if s.state == Joining || s.checked == news {
+			if s.state == Joining || s.wasHeld(odd) {
 				continue // a login is held against the newest set before it goes live
 			}
-			s.checked = news
+			s.heldAgainst(odd)
 			if fresh.ends(bearer{s.Key(), s.Grants().KID()}, s.token, now) {
 				s.doomed = true
 				over = append(over, s)
