@@ -195,6 +195,13 @@ func TestRevocationsOutliveTheirKeys(t *testing.T) {
 	if !refused() {
 		t.Error("let in after Redis lost its keys")
 	}
+	// A pod that has not seen the loss yet would take a lift for a part of it.
+	c.Eventually(20*time.Second, "both pods have seen the loss", func() bool {
+		version := fmt.Sprint(c.Redis.Do("GET", "rev_version:{dws}"))
+		return !slices.ContainsFunc(c.Pods, func(p *clustertest.Pod) bool {
+			return mustAdmin(t, c, p, "GET", "/admin/revocations", "").JSON()["version"] != version
+		})
+	})
 	mustAdmin(t, c, c.Pods[0], "POST", "/admin/lift", `{"kind":"user","company":"acme","agent":"ag1","user":"u1"}`)
 	c.Dial(c.Pods[0], user).Close()
 }
