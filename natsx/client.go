@@ -32,7 +32,6 @@ type Client struct {
 	pull    pullRequests
 	wake    chan struct{} // a reader met a stream that is not as it was
 	ready   chan struct{} // closed with the first incarnation
-	born    time.Time     // idle instants are counted from here
 
 	// Written by Run, read by anybody.
 	nc  atomic.Pointer[nats.Conn]
@@ -89,7 +88,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		o: o, wake: make(chan struct{}, 1), ready: make(chan struct{}),
 		ends: newQuestions(),
-		pull: newPullRequests(o.MaxEvent), readers: map[*Reader]struct{}{}, born: time.Now(),
+		pull: newPullRequests(o.MaxEvent), readers: map[*Reader]struct{}{},
 		health: errors.New("not started"),
 	}
 	if c.servers, c.dial, err = o.dialOptions(); err != nil {

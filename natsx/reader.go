@@ -12,9 +12,10 @@ import (
 	"github.com/daisi/daisi-ws/session"
 )
 
-// idleAfter is how long Next waits for an event at most. Readers of a process
-// come back idle at the same instants, so that what they then ask of Redis and
-// tell other pods goes in one batch.
+// idleAfter is how long Next waits for an event at most. Readers come back idle
+// at the same instants, those of other pods too as far as their clocks agree: so
+// what they then ask of Redis goes in one batch, and a pod that hears from many
+// wakes up once.
 const idleAfter = time.Second
 
 // Backoff between consumers that could not be made.
@@ -111,7 +112,7 @@ func (r *Reader) Owes(seq uint64) {
 // and reading goes on. ErrStream is for good, and so is ErrNotConnected for a
 // Reader made before Ready.
 func (r *Reader) Next(ctx context.Context) ([]session.Event, error) {
-	r.timer.Reset(idleAfter - time.Since(r.c.born)%idleAfter)
+	r.timer.Reset(idleAfter - time.Duration(time.Now().UnixNano())%idleAfter)
 	for {
 		if err := r.usable(ctx); err != nil {
 			return nil, err

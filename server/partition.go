@@ -18,6 +18,7 @@ const (
 	sweepFresh   = 200 * time.Second       // a lock sweep older than this closes the gate
 	silence      = 2500 * time.Millisecond // without progress a partition serves itself
 	selfService  = 300 * time.Millisecond  // between two repairs while it does
+	lookEvery    = time.Second             // between two looks whether it must
 	assertPause  = 100 * time.Millisecond  // between failed asserts
 	inboxBatches = 512                     // batches that wait for one partition
 	inboxBytes   = 8 << 20                 // and the bytes of their events
@@ -214,11 +215,21 @@ func (p *partition) Run(ctx context.Context) error {
 			p.attend(ctx)
 			p.mark(bootTime())
 			p.selfServe(ctx)
-			// All partitions look up at the same instants: one wake-up of an idle
-			// process, not one for each of them.
-			timer.Reset(selfService - time.Duration(monotonic())%selfService)
+			timer.Reset(p.patience(time.Now()))
 		}
 	}
+}
+
+// patience is how long until the worker looks up by itself: when it will have
+// heard nothing for too long, or in a second; often while it serves itself. All
+// partitions do so at the same instants: one wake-up of an idle process, not
+// one for each of them.
+func (p *partition) patience(now time.Time) time.Duration {
+	left := silence - now.Sub(p.heard)
+	if left <= 0 || p.broken.Load() {
+		return selfService - time.Duration(now.UnixNano())%selfService
+	}
+	return min(left, lookEvery-time.Duration(now.UnixNano())%lookEvery)
 }
 
 // attend does what others asked for: a reset, an assert.
