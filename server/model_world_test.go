@@ -45,7 +45,8 @@ type world struct {
 	past   []pastCommand // commands in the buffers of given up connections
 	saved  []redisPart   // what a replica has
 	steps  atomic.Int64
-	down   bool // Redis
+	asked  time.Duration // how often Redis looked at its clock
+	down   bool          // Redis
 	stats  *modelStats
 	engine *loop.Engine
 
