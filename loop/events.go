@@ -129,7 +129,9 @@ func (c *Conn) lane() int {
 func (c *Conn) control(op ws.OpCode, payload []byte) bool {
 	switch op {
 	case ws.OpPing:
-		_ = c.Queue(c.frame(ws.OpPong, payload, Control)) // over budget or closing: not answered
+		if c.answersPings() {
+			_ = c.Queue(c.frame(ws.OpPong, payload, Control)) // over budget or closing: not answered
+		}
 	case ws.OpPong:
 		c.pong(payload)
 	case ws.OpClose:
@@ -142,6 +144,20 @@ func (c *Conn) control(op ws.OpCode, payload []byte) bool {
 		return false
 	}
 	return !c.is(flagDeaf)
+}
+
+// maxPongs bounds the control frames that wait for a socket when its peer's ping
+// is still answered.
+const maxPongs = 16
+
+// answersPings says whether a ping is to be answered: not where so much waits
+// already that the peer can't be reading. A pong of a few bytes takes a hundred
+// of memory, which the budget does not see; RFC 6455 (5.5.3) asks only for that
+// of the latest ping.
+func (c *Conn) answersPings() bool {
+	c.shard.mu.Lock()
+	defer c.shard.mu.Unlock()
+	return c.q == nil || len(c.q.control)-c.q.nextC < maxPongs
 }
 
 // pong takes the round trip of our last ping; others are only a sign of life.

@@ -59,7 +59,7 @@ func (m *member) Message(_ *loop.Conn, _ ws.OpCode, b []byte) {
 	digits, rest, _ := bytes.Cut(rest, []byte(","))
 	due, _ := strconv.ParseInt(string(digits), 10, 64)
 	_, rest, _ = bytes.Cut(rest, []byte(`"n":`))
-	end := bytes.IndexByte(rest, '}')
+	end := bytes.IndexAny(rest, ",}")
 	n, _ := strconv.Atoi(string(rest[:max(end, 0)]))
 	late := time.Since(time.Unix(0, due))
 	c := m.crowd

@@ -24,4 +24,9 @@ const (
 	drainRate     = 1000
 	proofRevoked  = 5000
 	revokedWithin = time.Second
+
+	proofHalfOpen = 10000
+	proofCrowd    = 1000
+	proofPairs    = 5
+	proofMeasure  = 2 * time.Second
 )

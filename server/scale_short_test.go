@@ -24,4 +24,9 @@ const (
 	drainRate     = 100
 	proofRevoked  = 150
 	revokedWithin = 10 * time.Second // beside other tests; alone it is a second
+
+	proofHalfOpen = 300
+	proofCrowd    = 50
+	proofPairs    = 1
+	proofMeasure  = 300 * time.Millisecond
 )

@@ -45,6 +45,7 @@ type Options struct {
 
 	Options func(pod int, o *server.Options) // changes those of a gateway in this process
 	Env     func(pod int) []string           // more environment of a process, NAME=value
+	Before  string                           // shell command in the shell that becomes a process: ulimit, a cgroup
 }
 
 // Cluster is some pods, a Redis and a NATS server.

@@ -53,6 +53,9 @@ func (p *Pod) launch() *process {
 	}
 	defer f.Close()
 	cmd := exec.Command(Binary(t))
+	if p.c.o.Before != "" {
+		cmd = exec.Command("sh", "-c", p.c.o.Before+`; exec "$0"`, Binary(t))
+	}
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.Env = p.environment()
 	// A test that is killed takes its pods along.
