@@ -51,6 +51,7 @@ const (
 const (
 	fileReserve = 512
 	fileShare   = 16 // or 1/16 of the limit, if that is less
+	minKept     = 96 // what a pod needs for itself at least
 )
 
 func newAdmission(o LimitOptions, addresses *addresses, sessions func() int, m *edgeMetrics) *admission {
@@ -70,7 +71,11 @@ func newAdmission(o LimitOptions, addresses *addresses, sessions func() int, m *
 	}
 	// Half of the reserve is never the public port's, so that metrics, health
 	// and Redis find a descriptor when it is full.
-	a.maxFiles = int(min(files-min(fileReserve, files/fileShare)/2, 1<<31-1))
+	kept := max(min(fileReserve, files/fileShare)/2, min(minKept, files/2))
+	a.maxFiles = int(min(files-kept, 1<<31-1))
+	if o.MaxSessions == 0 {
+		a.maxSessions = min(a.maxSessions, a.maxFiles-1)
+	}
 	self := cgroupSelf
 	if o.Cgroup != cgroupRoot {
 		self = filepath.Join(o.Cgroup, "self")

@@ -29,4 +29,10 @@ const (
 	proofCrowd    = 1000
 	proofPairs    = 5
 	proofMeasure  = 2 * time.Second
+
+	proofStormCrowd = 2000
+	proofStorm      = 15000
+	proofGroup      = 9000
+	proofStuck      = 40
+	proofFlood      = 1000
 )

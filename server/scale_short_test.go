@@ -29,4 +29,10 @@ const (
 	proofCrowd    = 50
 	proofPairs    = 1
 	proofMeasure  = 300 * time.Millisecond
+
+	proofStormCrowd = 50
+	proofStorm      = 300
+	proofGroup      = 100
+	proofStuck      = 5
+	proofFlood      = 50
 )

@@ -1,0 +1,165 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/server/clustertest"
+	"github.com/daisi/daisi-ws/session"
+)
+
+// A storm is logins of a process of its own, at nice 10, so that the crowd's
+// latency is not that of sharing a process with the storm.
+var (
+	stormAddr = flag.String("storm", "", "address to storm; the test binary then does nothing else")
+	stormSize = flag.Int("storm-size", 0, "logins")
+	stormRate = flag.Float64("storm-rate", 0, "offered a second, by schedule; 0: 32 at once, each after another")
+)
+
+// stormed is what a storm came to.
+type stormed struct {
+	Accepted int            `json:"accepted"`
+	Refused  map[string]int `json:"refused"`
+	Seconds  float64        `json:"seconds"` // from the first offer to the last acceptance
+	PerS     float64        `json:"per_s"`   // accepted, over that time
+}
+
+// counted is the handler of a stormer's session.
+type counted struct{ ready *atomic.Int64 }
+
+func (counted) Tick(*loop.Conn, uint32) (next uint32) { return 0 }
+func (counted) Closed(*loop.Conn, loop.End)           {}
+func (h counted) Message(*loop.Conn, ws.OpCode, []byte) {
+	h.ready.Add(1)
+}
+
+// TestStormer is the storm's process; without its flags it is nothing.
+func TestStormer(t *testing.T) {
+	if *stormAddr == "" {
+		return
+	}
+	ring, err := session.ParseKeyRing(session.PurposeUser, clustertest.TokenKeys, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := loop.New(loop.Options{Client: true, PongTimeout: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- engine.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+
+	var ready atomic.Int64
+	var mu sync.Mutex
+	out := stormed{Refused: map[string]int{}}
+	var last time.Time
+	urls := make([]string, *stormSize)
+	for i := range urls {
+		key := user("storm", fmt.Sprintf("ag%d", i/10), fmt.Sprintf("u%d", i))
+		token, err := ring.Mint(session.Claims{Company: key.Company, Agent: key.Agent, User: key.User, ExpiresAt: time.Now().Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		urls[i] = "ws://" + *stormAddr + "/ws/storm/" + key.Agent + "?x-api-key=" + clustertest.APIKey + "&token=" + url.QueryEscape(token)
+	}
+	began := time.Now()
+	login := func(i int) {
+		_, err := engine.Dial(ctx, loop.DialOptions{URL: urls[i], LocalAddr: source(i), Timeout: 15 * time.Second}, counted{&ready})
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			out.Accepted++
+			last = time.Now()
+		} else if status := refusal(err); status != 0 {
+			out.Refused[fmt.Sprint(status)]++
+		} else {
+			out.Refused["no answer"]++
+		}
+	}
+	var wg sync.WaitGroup
+	if *stormRate > 0 {
+		for i := range urls {
+			time.Sleep(time.Until(began.Add(time.Duration(float64(i) / *stormRate * float64(time.Second)))))
+			wg.Go(func() { login(i) })
+		}
+	} else {
+		var next atomic.Int64
+		for range 32 {
+			wg.Go(func() {
+				for i := next.Add(1) - 1; int(i) < len(urls); i = next.Add(1) - 1 {
+					login(int(i))
+				}
+			})
+		}
+	}
+	wg.Wait()
+	out.Seconds = last.Sub(began).Seconds()
+	out.PerS = float64(out.Accepted) / out.Seconds
+	b, _ := json.Marshal(out)
+	fmt.Printf("stormed %s\n", b)
+}
+
+// storm runs one to its end.
+func storm(t *testing.T, c *clustertest.Cluster, size int, rate float64) (out stormed) {
+	t.Helper()
+	cmd := exec.Command("nice", "-n", "10", os.Args[0], "-test.run", "^TestStormer$", "-test.v",
+		"-storm", c.Pods[0].Addr(), "-storm-size", fmt.Sprint(size), "-storm-rate", fmt.Sprint(rate))
+	text, err := cmd.CombinedOutput()
+	_, line, ok := strings.Cut(string(text), "stormed ")
+	if err != nil || !ok {
+		t.Fatalf("storm: %v\n%s", err, text)
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	if err := json.Unmarshal([]byte(line), &out); err != nil {
+		t.Fatal(err)
+	}
+	c.Eventually(60*time.Second, "the storm is over", func() bool {
+		m := c.Pods[0].Metrics()
+		return m["dws_active_connections"] == float64(proofStormCrowd) && m["dws_pending_connections"] == 0
+	})
+	return out
+}
+
+// Logins offered at once, twice and five times the rate that a pod sustains:
+// it accepts as many a second as it can, the others are told when to come back,
+// and those who are in notice little.
+func TestProveStorm(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{Processes: true})
+	k := newCrowd(t, c, proofStormCrowd, proofStormCrowd/10)
+	k.measure(t, 100, proofMeasure)
+	sustained := storm(t, c, proofStorm/3, 0).PerS
+	t.Logf("sustained: %.0f logins a second, 32 at once", sustained)
+	peak := 0.0
+	for _, factor := range []float64{1, 2, 5} {
+		quiet := []measured{k.measure(t, 100, proofMeasure)}
+		var wg sync.WaitGroup
+		var out stormed
+		wg.Go(func() { out = storm(t, c, proofStorm, factor*sustained) })
+		attack := []measured{k.measure(t, 100, proofMeasure)}
+		wg.Wait()
+		peak = max(peak, out.PerS)
+		t.Logf("%.0fx: %d of %d accepted, %.0f a second; refused %v; others: %v before, %v meanwhile",
+			factor, out.Accepted, proofStorm, out.PerS, out.Refused, quiet[0], attack[0])
+		if out.PerS < 0.8*peak && !shortForm {
+			t.Errorf("%.0fx: %.0f accepted a second, less than 80 %% of the peak of %.0f", factor, out.PerS, peak)
+		}
+		judge(t, fmt.Sprintf("%.0fx", factor), quiet, attack)
+	}
+	k.stays(t)
+	c.Pods[0].Check()
+}
