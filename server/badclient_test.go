@@ -120,7 +120,7 @@ func suffer(t *testing.T, c *clustertest.Cluster, k *crowd, b badClient, agent s
 		go func() {
 			defer close(fed)
 			if b.feed {
-				feed(t, c, agent)
+				starve(t, c, agent)
 			}
 		}()
 		done := make(chan struct{})
@@ -165,9 +165,9 @@ func intrude(t *testing.T, c *clustertest.Cluster, agent string) *prankster {
 	return p
 }
 
-// feed publishes what the bad client does not read: 12 MiB, more than the kernel
+// starve publishes what the bad client does not read: 12 MiB, more than the kernel
 // keeps for it.
-func feed(t *testing.T, c *clustertest.Cluster, agent string) {
+func starve(t *testing.T, c *clustertest.Cluster, agent string) {
 	conn := c.NATS.Conn(t)
 	defer conn.Close()
 	body := fmt.Appendf(nil, `{"pad":%q}`, strings.Repeat("x", 48<<10))

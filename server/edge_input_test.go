@@ -85,6 +85,11 @@ func bare(t testing.TB) (*edge, *session.Manager[*loop.Conn]) {
 		manager: manager, index: manager.Index(), partitions: 4, stream: func(int) string { return testStream },
 		last: func(context.Context) (uint64, error) { return 1, nil }, late: func() string { return "" },
 	}
+	stored := &fakeStream{id: testStream, first: 1}
+	core.replays = newReplays(o, replayEnv{
+		index: core.index, manager: manager, stream: stored, id: stored.now, partitions: 4,
+		shown: func(n int) string { return core.stream(n) },
+	})
 	e, err := newEdge(o, edgeEnv{
 		owner: "pod-1@boot", engine: engine, users: users, admins: admins, core: func() *edgeCore { return core },
 		status: func() Status { return Status{State: StateReady} }, publish: func(context.Context, string, []byte) error { return nil },
