@@ -74,6 +74,8 @@ func (w *world) start(name string) *modelPod {
 		env := &partitionEnv{
 			index: m.Index(), manager: m, redis: partRedis{p, n}, stream: partStream{p, n},
 			tally: newTally(metrics.NewSet()), lease: modelLease, missed: p.missed,
+			revoked:    func(context.Context) bool { return true },
+			routesLost: func(int, time.Duration, uint64, uint64) {},
 		}
 		part := newPartition(n, p.stream.ID, env)
 		part.delivery.put = func(c *loop.Conn) session.Put { return p.deliver(c, part.delivery.event) }
