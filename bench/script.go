@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -167,7 +166,7 @@ func (s script) Run(ctx context.Context, st *Stage) error {
 		if p.Do == DeedStuck {
 			c.busy = busy
 		}
-		if err := s.step(ctx, st, p, c, st.Rand(fmt.Sprintf("step %d part %d", i, st.Options.Part.Index))); err != nil {
+		if err := s.step(ctx, st, p, c, fmt.Sprintf("step %d part %d", i, st.Options.Part.Index)); err != nil {
 			return fmt.Errorf("step %q: %w", p.Name, err)
 		}
 	}
@@ -181,18 +180,19 @@ type cast struct {
 	busy   *Page   // of stuck readers; nil: there are none
 }
 
-// step runs one step in all parts at once.
-func (s script) step(ctx context.Context, st *Stage, p Step, c cast, rng *rand.Rand) error {
+// step runs one step in all parts at once. The deed and the events run beside
+// each other, so each draws from a source of its own; name tells them apart.
+func (s script) step(ctx context.Context, st *Stage, p Step, c cast, name string) error {
 	f := fanout{s.FanoutOptions}
 	f.Rate, f.Burst, f.Duration = max(p.Rate, 0), p.Burst, p.For
-	deed := s.deed(st, p, c, rng)
+	deed := s.deed(st, p, c, st.Rand(name+" deed"))
 	f.During = func(ctx context.Context, _ *Stage) error {
 		if deed == nil {
 			return nil
 		}
 		return deed(ctx)
 	}
-	picks := c.withBusy(p, f.picker(c.pages, rng))
+	picks := c.withBusy(p, f.picker(c.pages, st.Rand(name)))
 	return st.timed(ctx, p.Name, func() error {
 		if err := f.deliver(ctx, st, picks); err != nil {
 			return err
