@@ -115,6 +115,7 @@ func (w *world) calm() {
 
 // settle lets everything go its way, for so many tenths of a second.
 func (w *world) settle(tenths int) {
+	synctest.Wait() // pods that were just started are not to run beside the schedule
 	for range tenths {
 		w.steps.Add(1)
 		for range 100 {
