@@ -104,13 +104,14 @@ func (p *peer) offer(b *session.Batch) drop {
 		l = &ledger{}
 		p.ledgers[b.N] = l
 	}
-	if !l.admit(now, p.svc.opts.AckTimeout) {
+	sign := isSign(b) // no ack is due, so it neither waits for one nor takes a probe's place
+	if !sign && !l.admit(now, p.svc.opts.AckTimeout) {
 		return dropUnacked
 	}
 	if !p.queue.push(b, content, now) {
 		return dropFull
 	}
-	if !isSign(b) {
+	if !sign {
 		l.add(b.Upto, now)
 	}
 	return dropNone

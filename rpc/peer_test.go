@@ -210,6 +210,30 @@ func TestPeerNeedsNoAckForSigns(t *testing.T) {
 	})
 }
 
+// Signs must not take the place of the probe by which a slow peer comes back.
+func TestPeerSignsAreNoProbes(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Service, n *fakeNet) {
+		for range 1 << 10 {
+			n.links[0].gate <- struct{}{}
+		}
+		b := &session.Batch{Stream: "stream-1", N: 1, From: 7, Upto: 8, Inc: "inc"}
+		s.Send("b@1", b)
+		time.Sleep(2 * time.Second)
+		if s.Send("b@1", &session.Batch{Stream: "stream-1", N: 1, From: 8, Upto: 9, Inc: "inc"}) {
+			t.Error("sent although the last was not acked for 2 s")
+		}
+		for range 10 {
+			if !s.Send("b@1", &session.Batch{Stream: "stream-1", N: 1, From: 9, Upto: 9, Inc: "inc"}) {
+				t.Error("a sign was refused")
+			}
+			time.Sleep(500 * ms)
+		}
+		if !s.Send("b@1", &session.Batch{Stream: "stream-1", N: 1, From: 9, Upto: 10, Inc: "inc"}) {
+			t.Error("no probe after 5 s: the signs took its place")
+		}
+	})
+}
+
 func TestPeerQueueIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *Service, n *fakeNet) {
 		sent := uint64(0)
