@@ -1,5 +1,3 @@
-//go:build !race
-
 package server
 
 // rule is one sentence of the protocol; a mutation is the model without it.

@@ -1,4 +1,4 @@
-//go:build prove && !race
+//go:build prove
 
 package server
 
