@@ -77,7 +77,6 @@ func (w *Wire) Read(b []byte) (int, error) {
 	n, err := w.pre.tcp.Read(b)
 	if n > 0 && !w.pre.heard.Load() {
 		w.pre.heard.Store(true)
-		growStack(n & 1)
 	}
 	return n, err
 }

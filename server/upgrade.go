@@ -66,6 +66,7 @@ func (e *edge) login(w http.ResponseWriter, r *http.Request, who credentials) {
 		return
 	}
 	defer t.done()
+	growStack(len(a.key) & 1)
 	if f := e.open(ctx, a, t); f != nil {
 		e.refuse(a, *f)
 	}
