@@ -35,8 +35,9 @@ func TestPingFlood(t *testing.T) {
 			break
 		}
 	}
-	if pongs == 0 || pongs > 1000 {
-		t.Errorf("%d pongs", pongs)
+	// The kernel takes some more of them while the pings come in.
+	if pongs == 0 || pongs > 10000 {
+		t.Errorf("%d pongs of 50,000 pings", pongs)
 	}
 	p.send(t, masked(0x89, "again"))
 	p.want(t, ws.OpPong, "again")

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ func main() {
 func readGo(name, file string, verbose bool) error {
 	began := time.Now()
 	var all counts
+	var digest string               // of what failed, once more at the end
 	said := map[string]string{}     // package and test -> output so far
 	packages := map[string]counts{} // tests of a package
 	in := bufio.NewScanner(os.Stdin)
@@ -78,11 +80,33 @@ func readGo(name, file string, verbose bool) error {
 			if e.Test != "" && (e.Action != "pass" || verbose) {
 				fmt.Print(said[key])
 			}
+			if e.Action == "fail" {
+				digest += summary(e, said[key])
+			}
 			delete(said, key)
 		}
 	}
 	all.seconds = time.Since(began).Seconds()
+	if err := appendTo(file+".failed", digest); err != nil {
+		return err
+	}
 	return all.keep(name, file)
+}
+
+// ownLine is a line by the test itself, not by a server that it started.
+var ownLine = regexp.MustCompile(`^\s+\w+_test\.go:\d+: |^panic: |^WARNING: DATA RACE|^fatal error: `)
+
+// summary is what a test that failed said itself: servers say a lot more.
+func summary(e event, output string) string {
+	const most = 40
+	text, lines := fmt.Sprintf("failed: %s %s (%.1f s)\n", e.Package, e.Test, e.Elapsed), 0
+	for line := range strings.Lines(output) {
+		if lines < most && ownLine.MatchString(line) {
+			text += line[:min(len(line), 400)]
+			lines++
+		}
+	}
+	return strings.TrimRight(text, "\n") + "\n"
 }
 
 // finish closes a package; one that failed without a failed test (it did not
@@ -145,25 +169,36 @@ func readTAP(name, file, tap string) error {
 
 // keep prints and adds one line to the counts file.
 func (c counts) keep(name, file string) error {
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
 	line := fmt.Sprintf("%-12s %5d %3d %3d %7.1f\n", name, c.passed, c.failed, c.skipped, c.seconds)
-	if _, err := f.WriteString(line); err != nil {
+	if err := appendTo(file, line); err != nil {
 		return err
 	}
 	if c.failed > 0 {
 		return fmt.Errorf("%s: %d failed", name, c.failed)
 	}
+	return nil
+}
+
+func appendTo(file, text string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteString(text); err != nil {
+		_ = f.Close()
+		return err
+	}
 	return f.Close()
 }
 
-// sum prints all passes and the closing line.
+// sum prints what failed, all passes and the closing line.
 func sum(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
+	}
+	if failed, err := os.ReadFile(file + ".failed"); err == nil {
+		fmt.Print(string(failed))
 	}
 	fmt.Println("pass         passed failed skipped seconds")
 	fmt.Print(string(text))
