@@ -19,9 +19,11 @@ import (
 // poller, whose far end is ours. epoll lists readable sockets in the order in
 // which they became so, but for those that it has just returned: these are
 // listed anew at once, and word that comes then is found ahead of what came to
-// others before. So word is sent twice, the second when the first was handled,
-// which the poller reads no earlier than its next round (it leaves a socket
-// after a short read): by then all that had come before the first was handled.
+// others before. So word is sent three times, each when the one before was
+// handled, which the poller reads no earlier than its next round (it leaves a
+// socket after a short read). What had come before the first was listed when
+// that was handled, so the round of the second has it, if behind the second; the
+// third comes after that round.
 type sentinel struct {
 	far net.Conn // we write, the poller reads
 
@@ -68,7 +70,7 @@ func (s *sentinel) accept(ln net.Listener) error {
 // after runs do on the poller once all that has reached other sockets by now
 // was handled. It never blocks for long: a word is a few bytes.
 func (s *sentinel) after(do func()) {
-	s.send(func() { s.send(do) })
+	s.send(func() { s.send(func() { s.send(do) }) })
 }
 
 func (s *sentinel) send(do func()) {
