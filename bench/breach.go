@@ -61,6 +61,7 @@ type Verdict struct {
 	Gaps      int64            `json:"gaps"`      // gap frames
 	Takeovers int64            `json:"takeovers"` // sockets outranked by a newer one of their key
 	Overlaps  int64            `json:"overlaps"`  // of them: told of their end only after the newcomer's ready was seen; judged by takeover alone
+	Excused   int64            `json:"excused"`   // of those: while logins took as long as a silent pod is waited for, so no breach
 	Breaches  map[string]int64 `json:"breaches"`
 	Findings  []Finding        `json:"findings,omitempty"`
 }

@@ -63,6 +63,7 @@ func (v *Verdict) merge(o *Verdict) {
 	v.Gaps += o.Gaps
 	v.Takeovers += o.Takeovers
 	v.Overlaps += o.Overlaps
+	v.Excused += o.Excused
 	v.Breaches = sumInto(v.Breaches, o.Breaches)
 	v.Findings = append(v.Findings, o.Findings...)
 	v.Findings = v.Findings[:min(len(v.Findings), MaxFindings)]

@@ -11,13 +11,12 @@ import (
 type Oracle struct {
 	// Static after NewOracle.
 	book  *Book
-	after func(do func()) // nil: overlaps are not judged
-	rough bool            // the run breaks things: gaps have a cause
+	rough bool // the run breaks things: gaps have a cause
 
 	// Any goroutine.
-	received, foreign, gaps, takeovers, overlaps atomic.Int64
-	counts                                       [breaches]atomic.Int64
-	overlap                                      Hist // how long after the newcomer's ready an overlapping socket's end was seen
+	received, foreign, gaps, takeovers atomic.Int64
+	counts                             [breaches]atomic.Int64
+	overlaps                           overlaps
 
 	mu       sync.Mutex
 	watches  []*Watch
@@ -28,9 +27,10 @@ type Oracle struct {
 func NewOracle(book *Book) *Oracle { return &Oracle{book: book} }
 
 // judgeOverlaps makes it a breach when an older socket of a key is told of its
-// end only after the newer one's ready was seen. after must run its argument
-// when all that had reached this machine was handled. Before the first Watch.
-func (o *Oracle) judgeOverlaps(after func(do func())) { o.after = after }
+// end only after the newer one's ready was seen, unless its pod may have been
+// waited for in vain. after must run its argument when all that had reached this
+// machine was handled. Before the first Watch.
+func (o *Oracle) judgeOverlaps(after func(do func())) { o.overlaps.after = after }
 
 // Excuse takes gaps for explained: the run breaks things. Before the first Watch.
 func (o *Oracle) Excuse() { o.rough = true }
@@ -56,7 +56,7 @@ func (u *User) took(c *client) {
 // Watch makes the record of one socket of u, at the door with this name; call
 // it before the socket is dialled.
 func (o *Oracle) Watch(u *User, pod string) *Watch {
-	w := &Watch{oracle: o, user: u, pod: pod}
+	w := &Watch{oracle: o, user: u, pod: pod, began: time.Now()}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.watches = append(o.watches, w)
@@ -99,9 +99,6 @@ func (o *Oracle) Outstanding() (n int64) {
 	return n
 }
 
-// Overlap is the distribution of Overlaps.
-func (o *Oracle) Overlap() (Latency, error) { return o.overlap.Summary() }
-
 // Verdict counts all there is. Call it when nothing more is to come: what is
 // outstanding then is lost.
 func (o *Oracle) Verdict() Verdict {
@@ -133,8 +130,10 @@ func (o *Oracle) Verdict() Verdict {
 		v.Breaches[b.String()] = o.counts[b].Load()
 	}
 	v.Breaches[Lost.String()] += lost
-	v.Breaches[TwoOwners.String()] += undead
-	v.Overlaps = o.overlaps.Load()
+	all, overlapped := o.overlaps.verdict()
+	v.Overlaps, v.Excused = all, all-int64(len(overlapped))
+	v.Breaches[TwoOwners.String()] += undead + int64(len(overlapped))
+	late = append(overlapped, late...)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	v.Findings = append(append(v.Findings, o.findings...), late...)

@@ -274,7 +274,7 @@ func (st *Stage) conclude(s Scenario) {
 	r := st.Report
 	r.Seconds = time.Since(r.Started).Seconds()
 	r.Samples = st.Sampler.Rows()
-	hists := map[string]*Hist{"overlap": &st.Oracle.overlap}
+	hists := map[string]*Hist{"overlap": &st.Oracle.overlaps.late}
 	if f := st.Fleet; f != nil {
 		f.delivery.absorb(&st.past.delivery)
 		f.deliveryRaw.absorb(&st.past.raw)

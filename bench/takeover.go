@@ -137,4 +137,5 @@ func (s takeover) Figures(st *Stage) {
 	r.Add("unreplaced", float64(int64(2*s.Users)-replaced), "", "older sockets that did not")
 	r.Add("strays", float64(p.Frames()-int64(s.Users)), "", "event frames beyond, or short of, one a user")
 	r.Add("overlaps", float64(r.Oracle.Overlaps), "", "of the older sockets: told of their end after the newcomer's ready was seen")
+	r.Add("overlaps_excused", float64(r.Oracle.Excused), "", "of those: while logins took 250 ms or more, as long as a silent pod is waited for")
 }

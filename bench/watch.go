@@ -15,6 +15,7 @@ type Watch struct {
 	oracle *Oracle
 	user   *User
 	pod    string
+	began  time.Time // made, right before it was dialled
 
 	mu       sync.Mutex
 	ready    bool
@@ -51,6 +52,7 @@ func (w *Watch) Ready(epoch uint64, podName string, topic uint16) {
 	defer u.mu.Unlock()
 	w.mu.Lock()
 	if !w.ready {
+		w.oracle.overlaps.ready(w.began, now)
 		w.must = u.Page.Len()
 		w.chatMust = w.must
 	}
@@ -81,8 +83,8 @@ func (w *Watch) outrank(now time.Time) {
 	w.mu.Lock()
 	w.overtook, w.above, w.since = true, w.user.Page.Len(), now
 	w.mu.Unlock()
-	if o.after != nil {
-		o.after(w.judgeOverlap)
+	if o.overlaps.after != nil {
+		o.overlaps.after(w.judgeOverlap)
 	}
 }
 
@@ -95,8 +97,7 @@ func (w *Watch) judgeOverlap() {
 		return
 	}
 	w.late = true
-	w.oracle.overlaps.Add(1)
-	w.oracle.breach(TwoOwners, w.finding(Mark{}, 0, "not told of its end before a newer socket of its key was ready"))
+	w.oracle.overlaps.add(w.since, w.finding(Mark{}, 0, "not told of its end before a newer socket of its key was ready"))
 }
 
 // Selecting notes that the client is about to ask for the chat of this topic.
@@ -137,7 +138,7 @@ func (w *Watch) Closed() {
 	}
 	w.closed, w.end = true, end
 	if w.late {
-		w.oracle.overlap.Record(0, now.Sub(w.since))
+		w.oracle.overlaps.late.Record(0, now.Sub(w.since))
 	}
 }
 
