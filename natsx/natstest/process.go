@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,26 +43,36 @@ type run struct {
 // of config is appended to its configuration file.
 func StartProcess(t testing.TB, config ...string) *Process {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("cannot find a free port: %s", err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	_ = l.Close() // only its number was wanted
-	p := &Process{
-		Host:   Host{URL: "nats://127.0.0.1:" + strconv.Itoa(port)},
-		t:      t,
-		binary: Binary(t),
-		dir:    t.TempDir(),
-		port:   port,
-	}
+	p := &Process{t: t, binary: Binary(t), dir: t.TempDir()}
 	conf := fmt.Appendf(nil, "max_payload: 8MB\njetstream { store_dir: %q }\n%s\n", p.store(), strings.Join(config, "\n"))
 	if err := os.WriteFile(p.file("nats.conf"), conf, 0o600); err != nil {
 		t.Fatalf("cannot write config: %s", err)
 	}
 	t.Cleanup(p.end)
-	p.start()
-	return p
+	for range startTries {
+		p.port = freePort(t)
+		p.URL = "nats://127.0.0.1:" + strconv.Itoa(p.port)
+		if err := p.tryStart(); err == nil {
+			return p
+		} else if !errors.Is(err, errEnded) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("nats-server ended %d times at its start:\n%s", startTries, p.log())
+	return nil
+}
+
+// startTries is how many ports are tried: another process may be quicker.
+const startTries = 5
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("cannot find a free port: %s", err)
+	}
+	defer l.Close() // only its number is wanted
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // Pid of the running process, 0 when it doesn't run.
@@ -166,24 +175,39 @@ func (p *Process) signal(s syscall.Signal) {
 
 func (p *Process) start() {
 	p.t.Helper()
-	r, err := launch(p.binary, "-a", "127.0.0.1", "-p", strconv.Itoa(p.port), "-c", p.file("nats.conf"), "-l", p.file("nats.log"))
-	if err != nil {
-		p.t.Fatalf("cannot start nats-server: %s", err)
-	}
-	p.run = r
-	addr, timeout := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), time.After(startTimeout)
-	for err = probe(addr); err != nil; err = probe(addr) {
-		select {
-		case <-r.ended:
-			p.t.Fatalf("nats-server ended at start:\n%s", p.log())
-		case <-timeout:
-			p.t.Fatalf("nats-server is not ready after %s: %s\n%s", startTimeout, err, p.log())
-		case <-time.After(20 * time.Millisecond):
-		}
+	if err := p.tryStart(); err != nil {
+		p.t.Fatalf("%s:\n%s", err, p.log())
 	}
 }
 
+var errEnded = errors.New("nats-server ended at its start")
+
+func (p *Process) tryStart() error {
+	// By its name it is known that this very process answers.
+	name := "test-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(p.port)
+	r, err := launch(p.binary, "-a", "127.0.0.1", "-p", strconv.Itoa(p.port), "-n", name, "-c", p.file("nats.conf"), "-l", p.file("nats.log"))
+	if err != nil {
+		return fmt.Errorf("start nats-server: %w", err)
+	}
+	p.run = r
+	addr, timeout := net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), time.After(startTimeout)
+	for err = probe(addr, name); err != nil; err = probe(addr, name) {
+		select {
+		case <-r.ended:
+			p.run = nil
+			return errEnded
+		case <-timeout:
+			return fmt.Errorf("nats-server is not ready after %s: %w", startTimeout, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
 func (p *Process) end() {
+	if p.run != nil && p.run.over() {
+		p.t.Errorf("nats-server %d had ended before the test did", p.run.pid)
+	}
 	p.Kill()
 	if p.t.Failed() {
 		p.t.Logf("nats-server's log ends with:\n%s", p.log())
@@ -195,32 +219,37 @@ func (p *Process) log() []byte {
 	return b[max(0, len(b)-4096):]
 }
 
-// launch starts the process from a thread that lives as long as it does:
-// Pdeathsig, which keeps no server behind a killed test, is the death of the
-// thread that started it.
+// launch starts the process. Pdeathsig keeps no server behind a killed test: it
+// is the death of the THREAD that started it, so nothing in a test binary may
+// end a thread (a goroutine that ends locked to one does), or it takes along
+// what others started from it.
 func launch(binary string, args ...string) (*run, error) {
-	r := &run{ended: make(chan struct{})}
-	started := make(chan error)
+	cmd := exec.Command(binary, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	r := &run{pid: cmd.Process.Pid, ended: make(chan struct{})}
 	go func() {
-		runtime.LockOSThread()
 		defer close(r.ended)
-		cmd := exec.Command(binary, args...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		err := cmd.Start()
-		if err == nil {
-			r.pid = cmd.Process.Pid
-		}
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it was killed, as a rule
-		}
+		_ = cmd.Wait() // it was killed, as a rule
 	}()
-	return r, <-started
+	return r, nil
 }
 
-// probe says whether the server accepts clients, whatever it asks of them; by
+// over says whether it has ended.
+func (r *run) over() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// probe says whether the server of that name accepts clients, whatever it asks of them; by
 // then JetStream has recovered its streams.
-func probe(addr string) error {
+func probe(addr, name string) error {
 	c, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
 		return err
@@ -235,6 +264,9 @@ func probe(addr string) error {
 	}
 	if !strings.Contains(line, `"jetstream":true`) {
 		return fmt.Errorf("no JetStream in %q", line)
+	}
+	if !strings.Contains(line, `"server_name":"`+name+`"`) {
+		return fmt.Errorf("another server answers: %q", line)
 	}
 	return nil
 }

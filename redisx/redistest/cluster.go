@@ -25,7 +25,7 @@ func StartCluster(tb testing.TB, n int) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
 	for range n {
-		bus := strconv.Itoa(freePort(tb))
+		bus := strconv.Itoa(FreePort(tb))
 		c.Nodes = append(c.Nodes, Start(tb, "--cluster-enabled", "yes", "--cluster-port", bus,
 			"--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"))
 	}

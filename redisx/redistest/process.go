@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -54,7 +54,7 @@ func (p *process) start() {
 	fixed := p.port != 0
 	for range 5 {
 		if !fixed {
-			p.port = freePort(p.tb)
+			p.port = FreePort(p.tb)
 		}
 		if p.launch() {
 			return
@@ -166,13 +166,21 @@ func waitFor(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// freePort looks below the range the kernel takes local ports of outgoing
-// connections from: those would steal the port of a server while it is killed.
-func freePort(tb testing.TB) int {
+// ports are handed out in turn, and each test binary begins elsewhere: who looks
+// for a free one at random finds one that somebody else has just found, and is
+// about to use.
+var ports atomic.Uint32
+
+const firstPort, portSpan = 10000, 22000
+
+// FreePort is one of 127.0.0.1 that nobody listens on, given once. It is below
+// the range the kernel takes local ports of outgoing connections from: those
+// would steal the port of a server while it is killed.
+func FreePort(tb testing.TB) int {
 	tb.Helper()
 	var last error
-	for range 100 {
-		port := 18000 + rand.IntN(14000)
+	for range 1000 {
+		port := firstPort + int(uint32(os.Getpid())*211+ports.Add(1))%portSpan
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			_ = l.Close()

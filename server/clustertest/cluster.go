@@ -62,7 +62,6 @@ type Cluster struct {
 	Pods     []*Pod
 	Cert     *Certificate // TLS
 
-	taken     map[string]bool // addresses of pods
 	conn      *nats.Conn
 	publisher *natstest.Publisher
 }
@@ -74,7 +73,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	if o.Pods == 0 {
 		o.Pods = 1
 	}
-	c := &Cluster{t: t, o: o, NATS: natstest.StartProcess(t), taken: map[string]bool{}}
+	c := &Cluster{t: t, o: o, NATS: natstest.StartProcess(t)}
 	c.startRedis()
 	for i, spec := range []string{userHex, adminHex} {
 		ring, err := session.ParseKeyRing([]session.Purpose{session.PurposeUser, session.PurposeAdmin}[i], spec, true)

@@ -6,8 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/daisi/daisi-ws/redisx/redistest"
 	"github.com/daisi/daisi-ws/server"
 )
 
@@ -63,24 +62,9 @@ func (p *Pod) urls() (redis, nats string) {
 	return p.c.RedisURL, p.c.NATS.URL
 }
 
-// freeAddr is a port of this cluster's own, which pods keep over restarts. It is
-// below those that the kernel gives to connections.
+// freeAddr is a port of this cluster's own, which pods keep over restarts.
 func freeAddr(c *Cluster) string {
-	for range 1000 {
-		addr := "127.0.0.1:" + strconv.Itoa(10000+rand.IntN(22000))
-		if c.taken[addr] {
-			continue
-		}
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		_ = l.Close()
-		c.taken[addr] = true
-		return addr
-	}
-	c.t.Fatal("no free port")
-	return ""
+	return "127.0.0.1:" + strconv.Itoa(redistest.FreePort(c.t))
 }
 
 // Start runs the pod, if it does not run.

@@ -16,6 +16,17 @@ type process struct {
 	cmd  *exec.Cmd
 	log  string // file
 	done chan struct{}
+	told bool // to end
+}
+
+// over says whether it has ended.
+func (r *process) over() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // binary is built once per test binary, without cgo, as it is shipped.
@@ -69,6 +80,9 @@ func (p *Pod) launch() *process {
 		_ = cmd.Wait()
 	}()
 	t.Cleanup(func() {
+		if run.over() && !run.told {
+			t.Logf("%s had ended by itself: %v", p.ID, cmd.ProcessState)
+		}
 		run.end(syscall.SIGKILL)
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", p.ID, tail(log))
@@ -98,6 +112,7 @@ func (p *Pod) environment() []string {
 
 // end sends a signal and waits; one that does not obey within 30 s is killed.
 func (r *process) end(sig syscall.Signal) {
+	r.told = true
 	_ = r.cmd.Process.Signal(syscall.SIGCONT)
 	_ = r.cmd.Process.Signal(sig)
 	select {
