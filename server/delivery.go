@@ -27,6 +27,7 @@ func (d *delivery) init(env *partitionEnv) {
 // deliver hands events to every session that wants them and is not outranked,
 // then ends those that can't go on. Without events the fences still count.
 func (d *delivery) deliver(n int, events []session.Event, fences []session.Fence) {
+	fences = d.faults.fences(fences)
 	for i := range events {
 		d.event, d.frame = &events[i], nil
 		d.env.index.Deliver(n, d.event, fences, d.put, &d.result)
@@ -38,7 +39,7 @@ func (d *delivery) deliver(n int, events []session.Event, fences []session.Fence
 
 // advance says that nothing up to upto is left for this pod.
 func (d *delivery) advance(n int, upto uint64, fences []session.Fence) {
-	d.env.index.Advance(n, upto, fences, &d.result)
+	d.env.index.Advance(n, upto, d.faults.fences(fences), &d.result)
 	d.env.manager.Finish(&d.result)
 }
 

@@ -2,10 +2,17 @@
 
 package server
 
-import "github.com/daisi/daisi-ws/loop"
+import (
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/session"
+)
 
 // faults are what only the inside can break, to show that checkers see it
 // (faults_on.go). A normal build has none.
 type faults struct{}
 
 func (faults) queue(c *loop.Conn, f *loop.Frame) error { return c.Queue(f) }
+
+func (faults) fences(list []session.Fence) []session.Fence { return list }
+
+func (faults) killed(f killed) killed { return f }

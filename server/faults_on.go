@@ -4,14 +4,21 @@ package server
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/session"
 )
 
-// Fault is one delivery that a build with the tag faults gets wrong.
+// Fault is what a build with the tag faults gets wrong: one delivery, or every
+// kill.
 type Fault struct {
-	Kind  string // "drop", "double" or "swap": with the next one to the same socket
-	After uint64 // deliveries of this process before it
+	// Kind of a delivery: "drop", "double" or "swap", with the next one to the
+	// same socket. Of kills: "deaf", they are not heard; "unfenced", nor are fences
+	// obeyed; "unkilled", they are answered and not done; "late", or done 300 ms
+	// after the answer.
+	Kind  string
+	After uint64 // deliveries of this process before a wrong one
 
 	count atomic.Uint64
 }
@@ -19,7 +26,7 @@ type Fault struct {
 // planted is of the process: builds with this tag are not for use.
 var planted atomic.Pointer[Fault]
 
-// PlantFault has f committed once; nil takes it back.
+// PlantFault has f committed, once if it is a delivery's; nil takes it back.
 func PlantFault(f *Fault) { planted.Store(f) }
 
 // faults belong to one delivery.
@@ -47,9 +54,44 @@ func (x *faults) queue(c *loop.Conn, f *loop.Frame) error {
 	case "swap":
 		x.held, x.conn = f, c
 		return nil
+	case "double":
+	default:
+		return c.Queue(f)
 	}
 	if err := c.Queue(f); err != nil {
 		return err
 	}
 	return c.Queue(f)
+}
+
+// lateKill is how long after its answer a late kill is done.
+const lateKill = 300 * time.Millisecond
+
+func plantedKind() string {
+	if p := planted.Load(); p != nil {
+		return p.Kind
+	}
+	return ""
+}
+
+func (*faults) fences(list []session.Fence) []session.Fence {
+	if plantedKind() == "unfenced" {
+		return nil
+	}
+	return list
+}
+
+func (*faults) killed(f killed) killed {
+	return func(key session.Key, epoch uint64, answer func()) {
+		switch plantedKind() {
+		case "deaf", "unfenced":
+		case "unkilled":
+			answer()
+		case "late":
+			answer()
+			time.AfterFunc(lateKill, func() { f(key, epoch, func() {}) })
+		default:
+			f(key, epoch, answer)
+		}
+	}
 }

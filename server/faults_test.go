@@ -73,3 +73,28 @@ func TestProveServerFaultsBreakVerify(t *testing.T) {
 	f("double", "repeated")
 	f("swap", "out_of_order")
 }
+
+// Simultaneous logins on pods that break the protocol: kills that are not done,
+// or late, or not heard while fences are not obeyed, are seen by the judge. Kills
+// that nobody hears alone are not: fences do their work.
+func TestProveServerFaultsOfTakeovers(t *testing.T) {
+	f := func(kind string, broken bool) {
+		t.Run(kind, func(t *testing.T) {
+			x := newContest(t, startContest(t))
+			server.PlantFault(&server.Fault{Kind: kind})
+			defer server.PlantFault(nil)
+			x.logins = 10
+			if broken {
+				x.patience = 2 * time.Second
+			}
+			r := x.run(10)
+			if r.broken() != broken || (r.S1+r.Several > 0) != broken {
+				t.Errorf("broken %v, want %v: %+v", r.broken(), broken, r)
+			}
+		})
+	}
+	f("deaf", false)
+	f("unfenced", true)
+	f("unkilled", true)
+	f("late", true)
+}

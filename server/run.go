@@ -195,11 +195,14 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 		index: c.index, manager: c.manager, stream: g.nats, id: func() string { return g.nats.Stream().ID },
 		shown: c.shown, partitions: stream.Partitions, revoked: c.revoked.Await,
 	})
-	c.redis.OnKill(c.manager.Killed)
+	c.redis.OnKill(new(faults).killed(c.manager.Killed))
 	c.redis.OnResubscribe(c.manager.SweepAll)
 	c.redis.OnBeat(func(_ []session.Pod, version uint64) { c.revoked.Beat(version) })
 	return c, nil
 }
+
+// killed ends sessions of key below epoch, and calls answer when that was done.
+type killed = func(key session.Key, epoch uint64, answer func())
 
 func (g *Gateway) newManager(c *core) (*session.Manager[*loop.Conn], error) {
 	m, err := session.NewManager(session.Options[*loop.Conn]{

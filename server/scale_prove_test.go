@@ -25,6 +25,10 @@ const (
 	proofRevoked  = 5000
 	revokedWithin = time.Second
 
+	contestLogins = 50
+	contestRounds = 200
+	contestSpread = 1500 * time.Millisecond
+
 	proofHalfOpen = 10000
 	proofCrowd    = 1000
 	proofPairs    = 5

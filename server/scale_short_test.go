@@ -25,6 +25,10 @@ const (
 	proofRevoked  = 150
 	revokedWithin = 10 * time.Second // beside other tests; alone it is a second
 
+	contestLogins = 10
+	contestRounds = 3
+	contestSpread = 400 * time.Millisecond
+
 	proofHalfOpen = 300
 	proofCrowd    = 50
 	proofPairs    = 1

@@ -272,7 +272,11 @@ func (m *Manager[C]) fail(l *login[C], err error) error {
 	robbed := false
 	if l.unsure {
 		if former.s = sh.find(key); former.s != nil {
-			former, robbed = m.end(sh, former.s, ReasonLost, "another login of it took the lock, and failed")
+			if r.Reason == ReasonReplaced { // whoever overtook this one overtook that one, too
+				former, robbed = m.end(sh, former.s, ReasonReplaced, r.Details)
+			} else {
+				former, robbed = m.end(sh, former.s, ReasonLost, "another login of it took the lock, and failed")
+			}
 		}
 	}
 	sh.mu.Unlock()

@@ -346,3 +346,34 @@ func TestOpenThatFailedUnsurely(t *testing.T) {
 		})
 	}
 }
+
+// A login that took the lock from a socket of its own pod, and was itself
+// overtaken before it knew, leaves that socket replaced: told to come back (1013)
+// its client would take the session from whoever overtook them both.
+func TestOpenThatWasOvertakenUnsurely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		a := w.pod(t, "a@1")
+		old := a.mustLogin(t, alice, Login{})
+		newest := make(chan *Session[*sock], 1)
+		first := true
+		a.setFault(func(op string, after bool) error {
+			if op == "acquire" && after && first {
+				first = false
+				go func() { newest <- a.mustLogin(t, alice, Login{}) }()
+				synctest.Wait() // it ended this one, and waits for its turn
+			}
+			return nil
+		})
+		_, err := a.login(alice, Login{})
+		wantReason(t, err, ReasonReplaced)
+		s := <-newest
+		if code := old.Sock().code; code != ReasonReplaced.CloseCode() {
+			t.Errorf("the oldest was closed with %d, want %d", code, ReasonReplaced.CloseCode())
+		}
+		if lock, ok := w.lock(alice); !ok || lock.Conn != s.Conn() || a.m.Index().Find(alice) != s {
+			t.Errorf("lock %+v %v", lock, ok)
+		}
+		a.whole(t)
+	})
+}
