@@ -3,11 +3,15 @@ package loop
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ListenOptions of a Listener. Zero means the default stated beside a field.
@@ -20,6 +24,11 @@ type ListenOptions struct {
 	// Beyond it each newcomer takes the place of the oldest that has not sent its
 	// request within a second; when there is none such, Accept pauses. 0: 8192.
 	MaxPending int
+	// Unsent is how many bytes the kernel keeps for a socket beyond those on
+	// their way to its peer (TCP_NOTSENT_LOWAT), give or take a segment; what is
+	// more waits in the Conn's budget. 0: 64 KiB; negative: up to 4 MiB, as
+	// net.ipv4.tcp_wmem says.
+	Unsent int
 	// Admit is asked at accept, before a byte is read; false closes. nil: all.
 	Admit func(net.Addr) bool
 	// Released is called once for each that was admitted, when it was closed or
@@ -66,7 +75,13 @@ func Listen(addr string, o ListenOptions) (*Listener, error) {
 	if o.MaxPending < 0 || o.Deadline < 0 {
 		return nil, fmt.Errorf("listen on %s: max pending %d, deadline %v: not negative", addr, o.MaxPending, o.Deadline)
 	}
-	lc := net.ListenConfig{KeepAlive: -1}
+	if o.Unsent == 0 {
+		o.Unsent = 64 << 10
+	}
+	lc := net.ListenConfig{KeepAlive: -1, Control: o.control}
+	// Go listens for multipath TCP by default; what is set on such a socket is not
+	// inherited by those it accepts.
+	lc.SetMultipathTCP(false)
 	if o.KeepAlive > 0 {
 		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: o.KeepAlive, Interval: o.KeepAlive}
 		lc.KeepAlive = 0
@@ -81,6 +96,23 @@ func Listen(addr string, o ListenOptions) (*Listener, error) {
 		slots:  make(chan struct{}, o.MaxPending),
 		closed: make(chan struct{}),
 	}, nil
+}
+
+// control sets what all accepted sockets inherit. A limit on what is unsent
+// leaves what is under way, and so throughput, to the kernel: SO_SNDBUF would end
+// its tuning, and asking each socket how much it holds would cost the idle ones.
+func (o *ListenOptions) control(_, _ string, raw syscall.RawConn) error {
+	if o.Unsent < 0 {
+		return nil
+	}
+	var err error
+	wrong := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, o.Unsent)
+	})
+	if err = errors.Join(wrong, err); err != nil {
+		return fmt.Errorf("set TCP_NOTSENT_LOWAT: %w", err)
+	}
+	return nil
 }
 
 // Accept waits for a connection, and for room when MaxPending are pending.

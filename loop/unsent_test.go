@@ -1,0 +1,56 @@
+package loop
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
+)
+
+// TestUnsent wants the kernel to hold little for a peer that does not read, so
+// that its budget is soon used up, and to hold it to the last byte. Without the
+// limit it holds megabytes: the measure would see it.
+func TestUnsent(t *testing.T) {
+	const budget, size = 512 << 10, 48 << 10
+	f := func(name string, secure bool, unsent, least, most int) {
+		t.Run(name, func(t *testing.T) {
+			h := startHouse(t, houseOptions{tls: secure, listen: ListenOptions{Unsent: unsent}, loop: Options{Budget: budget, CloseTimeout: 20 * time.Second}})
+			p := h.raw(t, nil)
+			c := h.next(t)
+			payload := string(bytes.Repeat([]byte{'x'}, size))
+			sent := 0
+			for {
+				err := c.Send(ws.OpText, []byte(payload))
+				if errors.Is(err, ErrSlow) {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				sent++
+				eventually(t, "it went, or waits in the kernel's stead", func() bool { return c.Queued() == 0 || c.is(flagBlocked) })
+			}
+			held, err := unix.IoctlGetInt(c.nb.Hash(), unix.SIOCOUTQ)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d KiB sent to one who does not read: %d KiB in the kernel, %d KiB wait", sent*size>>10, held>>10, c.Queued()>>10)
+			if held < least || held > most {
+				t.Errorf("%d B in the kernel, want %d to %d", held, least, most)
+			}
+			for i := range sent {
+				if op, got := p.frame(t); op != ws.OpText || got != payload {
+					t.Fatalf("message %d of %d: %d bytes", i, sent, len(got))
+				}
+			}
+		})
+	}
+	for _, secure := range []bool{false, true} {
+		f(fmt.Sprintf("tls=%v", secure), secure, 0, 32<<10, 256<<10)
+		f(fmt.Sprintf("tls=%v/no limit", secure), secure, -1, 1<<20, 64<<20)
+	}
+}
