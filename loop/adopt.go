@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/lesismal/nbio"
@@ -185,11 +186,10 @@ func (e *Engine) attach(c *Conn, tcp *net.TCPConn) error {
 	if e.stopped {
 		return ErrClosed
 	}
-	nb, err := nbio.NBConn(tcp)
+	nb, err := move(tcp)
 	if err != nil {
 		return err
 	}
-	unix.CloseOnExec(nb.Hash()) // Hash is the descriptor; dup lost the flag
 	e.addresses(nb)
 	nb.SetSession(c)
 	s := c.shard
@@ -205,6 +205,19 @@ func (e *Engine) attach(c *Conn, tcp *net.TCPConn) error {
 		return errors.Join(err, nb.Close())
 	}
 	return nil
+}
+
+// move gives the descriptor to nbio, which dups it and so loses the flag that it
+// is not for programs we start: one that had it would keep the socket open, and
+// the poller would go on to hear of it by a number that others get.
+func move(tcp *net.TCPConn) (*nbio.Conn, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	nb, err := nbio.NBConn(tcp)
+	if err == nil {
+		unix.CloseOnExec(nb.Hash()) // Hash is the descriptor
+	}
+	return nb, err
 }
 
 // opened lets the worker write.
@@ -226,6 +239,6 @@ func (c *Conn) opened() {
 		s.worker.wake(s.bit)
 	}
 	if killed {
-		_ = c.nb.Close()
+		c.shutdown(unix.SHUT_RDWR)
 	}
 }

@@ -119,15 +119,15 @@ func (c *Conn) peerClosed(code uint16) {
 	}
 }
 
-// hangUp closes the socket after a close handshake.
+// hangUp ends the socket after a close handshake.
 func (c *Conn) hangUp() {
 	if c.overTLS() && c.backlog.Load() == 0 {
 		c.wire.closeNotify()
 	}
-	_ = c.nb.Close()
+	c.shutdown(unix.SHUT_RDWR)
 }
 
-// kill closes the socket without a word, for the reason given unless something
+// kill ends the socket without a word, for the reason given unless something
 // else began the end; its Err is told in any case.
 func (c *Conn) kill(why End) {
 	s := c.shard
@@ -141,7 +141,7 @@ func (c *Conn) kill(why End) {
 	open := c.is(flagOpen)
 	s.mu.Unlock()
 	if open {
-		_ = c.nb.Close()
+		c.shutdown(unix.SHUT_RDWR)
 	}
 }
 
@@ -152,11 +152,7 @@ func (c *Conn) shutdownWrite() {
 	if c.overTLS() {
 		c.wire.closeNotify()
 	}
-	c.nb.Lock()
-	defer c.nb.Unlock()
-	if closed, _ := c.nb.IsClosed(); !closed {
-		_ = unix.Shutdown(c.nb.Hash(), unix.SHUT_WR) // Hash is the descriptor
-	}
+	c.shutdown(unix.SHUT_WR)
 }
 
 // died is the one place where a Conn ends: the socket is closed, or will never

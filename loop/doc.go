@@ -28,6 +28,8 @@
 //     is shared.
 //  6. Reader state of a Conn is touched by its poller alone; by Adopt's caller
 //     before the descriptor reaches the poller.
+//  7. A descriptor that the poller watches is closed by the poller. Whoever else
+//     wants the socket gone shuts it down (socket.go says why).
 //
 // # Lock order
 //
@@ -38,7 +40,8 @@
 //
 // # What nbio does not promise
 //
-// Writev loses data, so frames are joined and written with Write. Almost all of
+// Writev loses data, so frames are joined. Write closes the socket where it
+// fails, so it is only given what the kernel had no room for. Almost all of
 // nbio is norace: state that it reads is set before the descriptor is added.
 // A panic in a callback would end the process, so each is recovered, counted,
 // and costs that one socket. Engine.Stop before the pollers run hangs, so Run

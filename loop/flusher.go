@@ -174,13 +174,6 @@ func (w *worker) send(c *Conn, b []byte) error {
 	return c.wire.seal(b, &w.seal)
 }
 
-// write gives b to nbio, which sends or keeps all of it.
-func (c *Conn) write(b []byte) error {
-	c.backlog.Add(int64(len(b)))
-	_, err := c.nb.Write(b)
-	return err
-}
-
 // join takes frames from q up to joinLimit, at least one. One alone is not
 // copied. It returns what goes to c, their bytes as they are booked, which is
 // before compression, and event copies.
