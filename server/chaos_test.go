@@ -22,6 +22,7 @@ func chaosOptions(c *clustertest.Cluster) bench.FanoutOptions {
 // resume miss nothing, and get nothing twice or out of order. Those
 // that come back without saying where they stand miss what came meanwhile.
 func TestProveKillsUnderLoad(t *testing.T) {
+	waits(t)
 	c := clustertest.Start(t, clustertest.Options{Pods: 3, Processes: true})
 	kills := func(rounds int) func(context.Context, *bench.Stage) error {
 		return func(ctx context.Context, _ *bench.Stage) error {
@@ -59,6 +60,7 @@ func TestProveKillsUnderLoad(t *testing.T) {
 // back when `draining` told them to, with resume, and no second has more of them
 // than the pace.
 func TestProveRollingRestart(t *testing.T) {
+	waits(t)
 	c := clustertest.Start(t, clustertest.Options{Pods: 3, Processes: true, Env: func(int) []string {
 		return []string{fmt.Sprintf("DWS_DRAIN_RATE=%d", drainRate)}
 	}})

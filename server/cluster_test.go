@@ -60,8 +60,10 @@ func around(events []clustertest.Frame, i int) string {
 }
 
 func TestEveryEventReachesEverySessionThatWantsIt(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{clustertest.RedisSingle, clustertest.RedisCluster, clustertest.RedisSentinel} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			c := clustertest.Start(t, clustertest.Options{Pods: 3, Redis: kind})
 			const dotted, other = "628@s.whatsapp.net", "628@s.whatsapp"
 			var all, dottedOnes []*clustertest.Client
@@ -102,6 +104,7 @@ func TestEveryEventReachesEverySessionThatWantsIt(t *testing.T) {
 }
 
 func TestTheNewestSocketOfAUserIsTheOnlyOne(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	key := user("acme", "ag1", "u1")
 	sockets := []*clustertest.Client{c.Dial(c.Pods[0], key)}
@@ -133,6 +136,7 @@ func TestTheNewestSocketOfAUserIsTheOnlyOne(t *testing.T) {
 }
 
 func TestTheSelectedChatSurvivesTheMoveToAnotherPod(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	key := user("acme", "ag1", "u1")
 	first := c.Dial(c.Pods[0], key)
@@ -156,6 +160,7 @@ func TestTheSelectedChatSurvivesTheMoveToAnotherPod(t *testing.T) {
 }
 
 func TestAdminsHearAgentsEventsOfTheirScope(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	all := c.DialAdmin(c.Pods[0], c.AdminToken("root", "", ""))
 	acme := c.DialAdmin(c.Pods[1], c.AdminToken("boss", "acme", "*"))
@@ -198,6 +203,7 @@ func TestAdminsHearAgentsEventsOfTheirScope(t *testing.T) {
 }
 
 func TestOrderOverManyEvents(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 3})
 	var clients []*clustertest.Client
 	for i, p := range c.Pods {
@@ -215,6 +221,7 @@ func TestOrderOverManyEvents(t *testing.T) {
 }
 
 func TestDrainTellsEverybodyAndFreesAllLocks(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	var clients []*clustertest.Client
 	for i := range 20 {

@@ -11,6 +11,7 @@ import (
 // unknown to the new master for a moment, and is told so, with a place to
 // resume from; the one that knows no gaps is closed 4408.
 func TestFailoverTellsRoutesThatMayBeLost(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Redis: clustertest.RedisSentinel})
 	publish := func(id string) { c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), body(id)) }
 	modern, legacy := c.Dial(c.Pods[0], user("acme", "ag1", "u1"), "resume="), c.Dial(c.Pods[1], user("acme", "ag1", "u2"))

@@ -18,6 +18,7 @@ import (
 // A failover by sentinel: sockets stay, what is published meanwhile comes, in
 // order, and takeovers work again.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Redis: clustertest.RedisSentinel})
 	// With gap frames, for they have logged in just before: see
 	// TestFailoverTellsRoutesThatMayBeLost.
@@ -44,6 +45,7 @@ func TestSentinelFailover(t *testing.T) {
 
 // Our stream deleted: made again, a new id, everybody told; later events come.
 func TestOurStreamDeleted(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	legacy := c.Dial(c.Pods[0], user("acme", "ag1", "u1"))
 	modern := c.Dial(c.Pods[1], user("acme", "ag1", "u2"), "resume=")
@@ -69,6 +71,7 @@ func TestOurStreamDeleted(t *testing.T) {
 
 // The publisher's stream deleted and made again: events since its return come.
 func TestPublishersStreamDeleted(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 1})
 	k := c.Dial(c.Pods[0], user("acme", "ag1", "u1"))
 	c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), body("one"))
@@ -82,6 +85,7 @@ func TestPublishersStreamDeleted(t *testing.T) {
 
 // Consumers deleted under the readers: made again, nothing lost.
 func TestConsumersDeleted(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	k := c.Dial(c.Pods[0], user("acme", "ag1", "u1"))
 	var want []string

@@ -21,6 +21,7 @@ import (
 // other and forward; when all the files change, those that start again do so
 // with the new ones.
 func TestPeersByName(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	writePeerCertificate(t, dir, "daisi-ws")
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Options: func(_ int, o *server.Options) {

@@ -5,10 +5,20 @@ import (
 	"crypto/tls"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/daisi/daisi-ws/bench"
 	"github.com/daisi/daisi-ws/server/clustertest"
 )
+
+// waits is for tests that wait most of their time. In the short form they do so
+// beside others; in the full one each has the machine to itself.
+func waits(t *testing.T) {
+	t.Helper()
+	if shortForm {
+		t.Parallel()
+	}
+}
 
 // benchOptions point the harness at a cluster's public doors.
 func benchOptions(c *clustertest.Cluster) bench.Options {
@@ -76,6 +86,7 @@ func fanoutOptions(c *clustertest.Cluster) bench.FanoutOptions {
 // repeated, out of order, of a wrong chat or tenant. Then the same with one
 // frame dropped and one doubled by the client: the oracle says 1 and 1.
 func TestProveFanoutOverThreeProcesses(t *testing.T) {
+	waits(t)
 	c := clustertest.Start(t, clustertest.Options{Pods: 3, Processes: true})
 	r, err := bench.Fanout(context.Background(), fanoutOptions(c))
 	passed(t, r, err)
@@ -91,6 +102,7 @@ func TestProveFanoutOverThreeProcesses(t *testing.T) {
 
 	planted := fanoutOptions(c)
 	planted.Plant = bench.Plant{Drop: 1, Double: 1}
+	planted.DrainTime = 2 * time.Second // it waits for what does not come
 	r, err = bench.Fanout(context.Background(), planted)
 	show(t, r, err)
 	lost, _ := r.Figure("lost")
@@ -122,6 +134,7 @@ func TestProveIdleSessions(t *testing.T) {
 // killed with -9: clients stay, events wait and come; afterwards the fan-out
 // proof holds in the same processes.
 func TestProveFaultsThenNothingIsLost(t *testing.T) {
+	waits(t)
 	c := clustertest.Start(t, clustertest.Options{Pods: 3, Processes: true})
 	watch := newWatcher(c)
 	watch.during("redis stopped", proofOutage, c.Redis.Stop, c.Redis.Cont)

@@ -139,6 +139,7 @@ func TestResumeHasNoSeam(t *testing.T) {
 // A client that reads slowly gets all of it, pieces waiting for room; one that
 // reads nothing is closed 4408, and holds up nobody.
 func TestResumeOfSlowReaders(t *testing.T) {
+	t.Parallel()
 	const events, size = 200, 90 << 10
 	h := newHouse(t, func(o *Options) {
 		o.Limits.SendBudget = 64 << 10

@@ -128,6 +128,7 @@ func TestResumeOnAnotherPod(t *testing.T) {
 // Outside its bounds a resume is answered by one gap over all of it, and
 // nothing else; the session is live then.
 func TestResumeOutsideItsBounds(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 1, Options: func(_ int, o *server.Options) {
 		o.Resume = server.ResumeOptions{Window: 3 * time.Second, MaxEvents: 20, MaxBytes: 4 << 10}
 	}})
@@ -189,6 +190,7 @@ func TestResumeOutsideItsBounds(t *testing.T) {
 // The pod that a client was on, and that read for it, is killed: on another pod
 // it gets the rest at once from the stream, then live.
 func TestResumeAfterAKill(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Processes: true})
 	const agents = 16 // about half of them were read by the pod that dies
 	key := func(i int) string { return fmt.Sprintf("ag%d", i) }
@@ -234,6 +236,7 @@ func TestResumeAfterAKill(t *testing.T) {
 // A client that comes back while NATS stands still is let in, and gets what it
 // missed, and what came meanwhile, when NATS goes on.
 func TestResumeWhileNATSStandsStill(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	alice := user("acme", "ag1", "alice")
 	k := c.Dial(c.Pods[0], alice, "resume=")

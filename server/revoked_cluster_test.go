@@ -140,6 +140,7 @@ func TestProveRevocationOfACompany(t *testing.T) {
 // its beat is too old; when it is back, whoever was revoked is closed before
 // anything is delivered, and the others get all they missed.
 func TestRevokedWhileAPodIsCutOff(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Links: true, Options: func(_ int, o *server.Options) {
 		o.Session.LeaseTTL = 2 * time.Second
 	}})
@@ -179,6 +180,7 @@ func TestRevokedWhileAPodIsCutOff(t *testing.T) {
 
 // Redis comes back empty: what was revoked stays so, written again by the pods.
 func TestRevocationsOutliveTheirKeys(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	user := session.Key{Company: "acme", Agent: "ag1", User: "u1"}
 	mustAdmin(t, c, c.Pods[0], "POST", "/admin/revoke", `{"kind":"user","company":"acme","agent":"ag1","user":"u1"}`)
@@ -210,6 +212,7 @@ func TestRevocationsOutliveTheirKeys(t *testing.T) {
 // so; the former key's tokens go on while it is in the ring, sockets stay
 // open; a file that can't be read changes nothing.
 func TestTokenKeysTurnWithoutARestart(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "keys")
 	write := func(spec string) {
 		t.Helper()
@@ -274,6 +277,7 @@ func TestTokenKeysTurnWithoutARestart(t *testing.T) {
 
 // The expiry of a token on an open socket, on the product as it is run.
 func TestTokensExpireOnOpenSockets(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{})
 	ring := ringOf(t, clustertest.TokenKeys)
 	life := func(user, query string) *clustertest.Client {

@@ -13,6 +13,7 @@ import (
 // newcomer is told when to come back, and the one that is in stays in. Others
 // are not concerned.
 func TestTakeoversAreLimitedOverPods(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	key := user("acme", "ag1", "both")
 	var in *clustertest.Client

@@ -33,6 +33,7 @@ func localFanout(l *bench.Local) bench.FanoutOptions {
 // again, nothing that was owed is lost, and what stood still shows in the
 // latency from the due instant.
 func TestProveScriptBreaksPods(t *testing.T) {
+	waits(t)
 	l := startLocal(t, 3)
 	o := bench.ScriptOptions{FanoutOptions: localFanout(l), Local: l, Again: true, Title: "broken", Steps: []bench.Step{
 		{Name: "baseline", For: time.Second},

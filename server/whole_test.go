@@ -15,6 +15,7 @@ import (
 // Redis comes back empty under a steady stream of events: each partition is
 // asserted while others already look events up under the new incarnation.
 func TestNothingIsLostWhileRedisComesBackEmpty(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2})
 	const agents, rate = 16, 400
 	var clients []*clustertest.Client
@@ -59,6 +60,7 @@ func TestNothingIsLostWhileRedisComesBackEmpty(t *testing.T) {
 // A pod that lost NATS alone, and still believes to read its partitions, keeps
 // nobody else from them.
 func TestAPodCutFromNATSKeepsNobodyFromItsPartitions(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Links: true})
 	var clients []*clustertest.Client
 	for i := range 16 {
@@ -112,6 +114,7 @@ func locksLeft(c *clustertest.Cluster) (live int) {
 // SIGTERM in the middle of a queue of logins, and with more sessions than the
 // pace allows in the time: everybody is told, and no lock is left.
 func TestAStopTellsEverybodyAndLeavesNoLock(t *testing.T) {
+	t.Parallel()
 	f := func(name string, change func(o *server.Options), users int, wait bool) {
 		t.Run(name, func(t *testing.T) {
 			c := clustertest.Start(t, clustertest.Options{Options: func(_ int, o *server.Options) { change(o) }})
