@@ -279,15 +279,20 @@ func (s fanout) Figures(st *Stage) {
 		r.Add("drain", float64(r.Counts["drain_us"])/1e6, "s", "from the last ack until nothing was outstanding")
 	}
 	if s.Resume {
-		r.Add("reconnects", float64(r.Counts["reconnects"]), "", "attempts of clients that were cut off")
-		r.Add("reconnect_rate_max", float64(r.Counts["reconnect_rate_max"]), "1/s", "in the busiest second")
-		r.Add("away", float64(r.Counts["away"]), "", "clients that were not back at the end")
+		r.addReturns()
 	}
 	st.deliveryCost(p)
 	st.ledger(p)
 	if _, ok := r.Figure("ledger_difference"); ok && st.Options.Own {
 		st.Want("ledger_difference==0")
 	}
+}
+
+// addReturns adds who was cut off and came back.
+func (r *Report) addReturns() {
+	r.Add("reconnects", float64(r.Counts["reconnects"]), "", "attempts of clients that were cut off")
+	r.Add("reconnect_rate_max", float64(r.Counts["reconnect_rate_max"]), "1/s", "in the busiest second")
+	r.Add("away", float64(r.Counts["away"]), "", "clients that were not back at the end")
 }
 
 // deliveryCost adds what the server's processes spent on deliveries.

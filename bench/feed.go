@@ -96,7 +96,7 @@ func OpenFeed(ctx context.Context, book *Book, o FeedOptions) (*Feed, error) {
 		nats.ReconnectBufSize(64 << 20),
 	}, o.Options...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS %s: %w", o.URL, err)
+		return nil, fmt.Errorf("connect to NATS %s: %w", Redacted(o.URL), err)
 	}
 	f := &Feed{opts: o, book: book, nc: nc, inbox: nats.NewInbox() + ".", subjects: make(map[subjectKey]string), ring: make([]sent, o.Window)}
 	if err := f.findStream(ctx); err != nil {

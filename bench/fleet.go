@@ -212,7 +212,7 @@ func (f *Fleet) closed(c *client, why loop.End, wasReady bool) {
 	if crowd := f.crowd.Load(); crowd != nil && !c.asked() && strconv.Itoa(int(why.Code)) != closeReplaced {
 		crowd.lost(Login{User: c.user, Door: int(c.door), Mode: c.mode})
 	}
-	if f.returns != nil {
+	if f.returns != nil && strconv.Itoa(int(why.Code)) != closeReplaced {
 		f.returns.add(c)
 	}
 	f.mu.Lock()

@@ -28,7 +28,7 @@ func hire(ctx context.Context, o CrewOptions, log func(string)) (*guide, error) 
 func crewConnect(url string) (*nats.Conn, error) {
 	nc, err := nats.Connect(url, nats.Name("daisi-bench crew"), nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond))
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS %s: %w", url, err)
+		return nil, fmt.Errorf("connect to NATS %s: %w", Redacted(url), err)
 	}
 	return nc, nil
 }

@@ -42,8 +42,8 @@ type Local struct {
 	Redis    string
 
 	// Of StartLocal and Close.
-	nats  *child
-	redis *child
+	nats  *Child
+	redis *Child
 	pods  []*Pod
 }
 
@@ -57,7 +57,7 @@ type Pod struct {
 	rpc   string
 
 	mu    sync.Mutex
-	child *child // nil while it does not run
+	child *Child // nil while it does not run
 }
 
 // StartLocal starts everything and waits until every pod is ready and sees all
@@ -142,7 +142,7 @@ func (l *Local) startStores(ctx context.Context) error {
 		return err
 	}
 	l.Redis = fmt.Sprintf("redis://127.0.0.1:%d/0", redisPort)
-	l.redis, err = startChild(l.dir, "redis", nil, l.opts.RedisServer, "--port", strconv.Itoa(redisPort), "--bind", "127.0.0.1",
+	l.redis, err = StartChild(l.dir, "redis", nil, l.opts.RedisServer, "--port", strconv.Itoa(redisPort), "--bind", "127.0.0.1",
 		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--maxclients", "10000")
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (l *Local) startStores(ctx context.Context) error {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
-	if l.nats, err = startChild(l.dir, "nats", nil, l.opts.NATSServer, "-c", conf); err != nil {
+	if l.nats, err = StartChild(l.dir, "nats", nil, l.opts.NATSServer, "-c", conf); err != nil {
 		return err
 	}
 	reader, err := NewRedisReader(l.Redis)
@@ -166,6 +166,9 @@ func (l *Local) startStores(ctx context.Context) error {
 	}
 	defer reader.Close()
 	err = await(ctx, 20*time.Second, "redis-server", func() error {
+		if err := l.redis.lives(); err != nil {
+			return err
+		}
 		_, err := reader.Info(ctx)
 		return err
 	})
@@ -173,6 +176,9 @@ func (l *Local) startStores(ctx context.Context) error {
 		return err
 	}
 	return await(ctx, 20*time.Second, "nats-server", func() error {
+		if err := l.nats.lives(); err != nil {
+			return err
+		}
 		nc, err := nats.Connect(l.NATS)
 		if err == nil {
 			nc.Close()
@@ -207,6 +213,9 @@ func (l *Local) PIDs() (list []int) {
 	return list
 }
 
+// Brokers are the PIDs of Redis and of the NATS server.
+func (l *Local) Brokers() []int { return []int{l.redis.PID(), l.nats.PID()} }
+
 // Apply fills in where the cluster is and its secrets.
 func (l *Local) Apply(o *Options) {
 	o.Addrs, o.Internal = nil, nil
@@ -238,7 +247,7 @@ func (l *Local) AwaitWhole(ctx context.Context) error {
 
 func (p *Pod) whole(ctx context.Context, running int) error {
 	if p.PID() == 0 {
-		return errors.New("its process ended")
+		return errEnded
 	}
 	s := NewScraper([]string{p.Internal})
 	defer s.Close()
@@ -260,9 +269,9 @@ func (l *Local) Close() {
 		wait.Go(func() { p.end(syscall.SIGKILL) })
 	}
 	wait.Wait()
-	for _, c := range []*child{l.nats, l.redis} {
+	for _, c := range []*Child{l.nats, l.redis} {
 		if c != nil {
-			c.end(syscall.SIGTERM, 5*time.Second)
+			c.End(syscall.SIGTERM, 5*time.Second)
 		}
 	}
 	if l.opts.Dir == "" {
@@ -285,7 +294,7 @@ func (p *Pod) Start() error {
 		"DWS_AUTH_API_KEY=" + l.APIKey, "DWS_AUTH_TOKEN_KEYS=" + l.TokenKey, "DWS_REQUIRE_EXTERNAL=true",
 	}, l.opts.Env...)
 	var err error
-	p.child, err = startChild(l.dir, p.ID, env, l.opts.Gateway)
+	p.child, err = StartChild(l.dir, p.ID, env, l.opts.Gateway)
 	return err
 }
 
@@ -296,7 +305,7 @@ func (p *Pod) PID() int {
 	if p.child == nil || !p.child.running() {
 		return 0
 	}
-	return p.child.pid()
+	return p.child.PID()
 }
 
 // Kill ends the pod with SIGKILL.
@@ -328,6 +337,6 @@ func (p *Pod) end(s syscall.Signal) {
 	c := p.child
 	p.mu.Unlock()
 	if c != nil {
-		c.end(s, time.Minute)
+		c.End(s, time.Minute)
 	}
 }

@@ -37,10 +37,10 @@ func NamedScript(name string, o ScriptOptions) (ScriptOptions, bool) {
 	case ScriptSlow:
 		o.Steps = []Step{base, {Do: DeedStuck, For: d, Share: 0.01}}
 	case ScriptDrain:
-		o.Again = true
+		o.Resume = true
 		o.Steps = []Step{base, {Do: DeedRestart, For: d, Pause: 2 * time.Second}}
 	case ScriptChaos:
-		o.Again = true
+		o.Resume = true
 		o.Steps = []Step{
 			base,
 			{Do: DeedKill, For: d, Every: 10 * time.Second, Pause: time.Second},

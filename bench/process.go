@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,18 +12,18 @@ import (
 	"time"
 )
 
-// child is a process that a run started and ends.
-type child struct {
+// Child is a process that a run started and ends.
+type Child struct {
 	name string
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{} // closed when it has ended
 }
 
-// startChild starts a program; what it prints goes to a file of its name in
-// dir. It ends with this process, however that ends. env nil: ours.
-func startChild(dir, name string, env []string, program string, args ...string) (*child, error) {
-	c := &child{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+// StartChild starts a program in dir; what it prints goes to a file of its name
+// there. It ends with this process, however that ends. env nil: ours.
+func StartChild(dir, name string, env []string, program string, args ...string) (*Child, error) {
+	c := &Child{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	f, err := os.OpenFile(c.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -42,12 +43,13 @@ func startChild(dir, name string, env []string, program string, args ...string) 
 	return c, nil
 }
 
-func (c *child) pid() int { return c.cmd.Process.Pid }
+// PID of the process, also after its end.
+func (c *Child) PID() int { return c.cmd.Process.Pid }
 
-func (c *child) signal(s os.Signal) error { return c.cmd.Process.Signal(s) }
+func (c *Child) signal(s os.Signal) error { return c.cmd.Process.Signal(s) }
 
 // running says whether it has not ended.
-func (c *child) running() bool {
+func (c *Child) running() bool {
 	select {
 	case <-c.done:
 		return false
@@ -56,8 +58,8 @@ func (c *child) running() bool {
 	}
 }
 
-// end sends sig and waits for at most patience, then kills it.
-func (c *child) end(sig syscall.Signal, patience time.Duration) {
+// End sends sig and waits for at most patience, then kills it.
+func (c *Child) End(sig syscall.Signal, patience time.Duration) {
 	_ = c.signal(syscall.SIGCONT) // it may stand still; an error: it has ended
 	_ = c.signal(sig)
 	t := time.NewTimer(patience)
@@ -70,7 +72,44 @@ func (c *child) end(sig syscall.Signal, patience time.Duration) {
 	}
 }
 
-// await polls ok until it holds; an error says what did not come, and why.
+// AwaitListening waits, at most 30 s, until the process takes connections at
+// addr, host:port.
+func (c *Child) AwaitListening(ctx context.Context, addr string) error {
+	return await(ctx, 30*time.Second, c.name, func() error {
+		if err := c.lives(); err != nil {
+			return err
+		}
+		nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return err
+		}
+		return nc.Close()
+	})
+}
+
+// lives is errEnded, with its last words, once the process has ended.
+func (c *Child) lives() error {
+	if c.running() {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errEnded, c.tail())
+}
+
+// tail is the end of what it printed, for errors.
+func (c *Child) tail() string {
+	b, err := os.ReadFile(c.log)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 2 << 10
+	return string(b[max(0, len(b)-most):])
+}
+
+// errEnded is why nothing more is waited for.
+var errEnded = errors.New("its process has ended")
+
+// await polls ok until it holds, or says errEnded; an error says what did not
+// come, and why.
 func await(ctx context.Context, limit time.Duration, what string, ok func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -78,6 +117,9 @@ func await(ctx context.Context, limit time.Duration, what string, ok func() erro
 		err := ok()
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, errEnded) {
+			return fmt.Errorf("await %s: %w", what, err)
 		}
 		if Wait(ctx, time.Now().Add(50*time.Millisecond)) != nil {
 			return fmt.Errorf("await %s: %w", what, errors.Join(err, ctx.Err()))

@@ -134,7 +134,7 @@ func (r *Report) Add(name string, value float64, unit, note string) {
 // fail notes an error that the run survived, or ended with.
 func (r *Report) fail(err error) {
 	if err != nil {
-		r.Errors = append(r.Errors, err.Error())
+		r.Errors = append(r.Errors, Redacted(err.Error()))
 	}
 }
 

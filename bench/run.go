@@ -116,11 +116,15 @@ func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	options, err := shown(s)
+	if err != nil {
+		return nil, fmt.Errorf("show options: %w", err)
+	}
 	st := &Stage{
 		Options: o, Book: NewBook(run), Scraper: NewScraper(o.Internal), Redis: redis, Phases: make(map[string]*Phase),
 		Report: &Report{
 			Schema: Schema, Scenario: s.Name(), Started: time.Now(), Run: fmt.Sprintf("%x", run), Seed: o.Seed,
-			Commit: Commit(), Machine: ReadMachine(), Options: s,
+			Commit: Commit(), Machine: ReadMachine(), Options: options,
 			Latencies: make(map[string]Latency), Usage: make(map[string]Usage), Counts: make(map[string]int64),
 		},
 	}

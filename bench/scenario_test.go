@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -303,7 +304,9 @@ func TestRunFailure(t *testing.T) {
 // The report holds what was asked for, and no secret.
 func TestReportJSON(t *testing.T) {
 	g := newGate(t, 1, wrongNothing)
+	const password = "planted%2Fs3cret"
 	o := small(g)
+	o.NATS = strings.Replace(o.NATS, "://", "://bench:"+password+"@", 1)
 	o.Thresholds = "lost==0,delivery.p50<10s,delivery.p50<1ns"
 	r, err := Fanout(t.Context(), o)
 	if err != nil || !misses(r) {
@@ -329,7 +332,15 @@ func TestReportJSON(t *testing.T) {
 	if !last[0].OK || !last[1].OK || last[2].OK {
 		t.Errorf("thresholds %+v", back.Thresholds)
 	}
-	if bytes.Contains(b, []byte(gateKey)) || bytes.Contains(b, []byte(`"key"`)) {
+	if bytes.Contains(b, []byte(gateKey)) || bytes.Contains(b, []byte(`"key"`)) || bytes.Contains(b, []byte(password)) || bytes.Contains(b, []byte("bench:")) {
 		t.Error("a secret is in the report")
+	}
+	if !bytes.Contains(b, []byte(strings.Replace(g.nats, "://", "://xxxxx@", 1))) {
+		t.Error("where NATS was is not in the report")
+	}
+	o.NATS = "nats://bench:" + password + "@127.0.0.1:1"
+	r, err = Fanout(t.Context(), o)
+	if err == nil || strings.Contains(err.Error()+fmt.Sprint(r.Errors), password) {
+		t.Errorf("error %v, in the report %v", err, r.Errors)
 	}
 }

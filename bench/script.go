@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -68,6 +69,9 @@ func Script(ctx context.Context, o ScriptOptions) (*Report, error) {
 func newScript(o ScriptOptions) (script, error) {
 	orString(&o.Title, "script")
 	o.FanoutOptions = o.FanoutOptions.withDefaults()
+	if o.Again && o.Resume {
+		return script{}, errors.New("read script: again and resume are two ways to come back: one of them")
+	}
 	names := map[string]bool{phaseLogin: true, phaseHold: true}
 	for i := range o.Steps {
 		p := &o.Steps[i]
@@ -129,9 +133,12 @@ func (s script) Run(ctx context.Context, st *Stage) error {
 	if s.does(DeedTakeover) {
 		st.expected = closeReplaced
 	}
-	if !st.faulty {
+	switch {
+	case !st.faulty:
 		st.Want("closed==0,gaps==0")
-	} else {
+	case s.Resume:
+		st.Want("gaps==0,told==0,away==0")
+	default:
 		st.Want("away==0")
 	}
 	if err := st.OpenFeed(ctx, s.Size); err != nil {
@@ -142,6 +149,9 @@ func (s script) Run(ctx context.Context, st *Stage) error {
 	var busy *Page
 	if s.does(DeedStuck) && len(pages) > 0 {
 		busy = st.busyPage()
+	}
+	if s.Resume {
+		defer fanout{s.FanoutOptions}.comeBack(ctx, st)()
 	}
 	if err := st.Phase(ctx, phaseLogin, func() error { return st.Login(ctx, logins, nil) }); err != nil {
 		return err
@@ -258,7 +268,11 @@ func (s script) comeback(r *Report) {
 		r.Add("again_failures", float64(r.Counts["again_failures"]), "", "tries to do so that failed")
 		r.Add("rejoins_most", mostRejoins(r.Samples), "1/s", "logins within one second, at most, once all had been there")
 	}
-	r.Add("away", float64(r.Counts["away"]), "", "users without a socket at the end")
+	if s.Resume {
+		r.addReturns()
+	} else {
+		r.Add("away", float64(r.Counts["away"]), "", "users without a socket at the end")
+	}
 	for _, k := range slices.Sorted(maps.Keys(r.Counts)) {
 		if how, ok := strings.CutPrefix(k, "readers_"); ok {
 			r.Add(k, float64(r.Counts[k]), "", "sessions that read nothing, ended with "+how)

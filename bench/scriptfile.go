@@ -23,6 +23,7 @@ type scriptFile struct {
 	Rate       float64       `yaml:"rate"`
 	LoginRate  float64       `yaml:"login_rate"`
 	Again      bool          `yaml:"again"`
+	Resume     bool          `yaml:"resume"`
 	Seed       uint64        `yaml:"seed"`
 	Settle     time.Duration `yaml:"settle"`
 	Thresholds string        `yaml:"thresholds"`
@@ -38,7 +39,7 @@ const maxScript = 1 << 20
 //	name: evening
 //	sessions: 3000
 //	receivers: 10
-//	again: true            # users whose socket ends come again
+//	resume: true           # users whose socket ends come back, and are owed all; again: true: and miss what came meanwhile
 //	steps:
 //	  - {name: quiet, for: 10s, rate: 100}
 //	  - {do: storm, rate: 500, pace: 1000}
@@ -69,6 +70,7 @@ func ReadScript(r io.Reader, o ScriptOptions) (ScriptOptions, error) {
 	set(&o.Rate, f.Rate)
 	set(&o.LoginRate, f.LoginRate)
 	set(&o.Again, f.Again)
+	set(&o.Resume, f.Resume)
 	set(&o.Seed, f.Seed)
 	set(&o.Settle, f.Settle)
 	set(&o.Thresholds, f.Thresholds)

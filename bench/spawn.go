@@ -13,7 +13,7 @@ import (
 // ended by themselves.
 type Spawned struct {
 	dir      string
-	children []*child
+	children []*Child
 }
 
 // Spawn starts n worker processes by command, with env added to ours; what they
@@ -25,7 +25,7 @@ func Spawn(n int, command, env []string) (*Spawned, error) {
 	}
 	s := &Spawned{dir: dir}
 	for i := range n {
-		c, err := startChild(dir, "worker-"+strconv.Itoa(i), env, command[0], command[1:]...)
+		c, err := StartChild(dir, "worker-"+strconv.Itoa(i), env, command[0], command[1:]...)
 		if err != nil {
 			s.Close()
 			return nil, fmt.Errorf("spawn workers: %w", err)
@@ -38,7 +38,7 @@ func Spawn(n int, command, env []string) (*Spawned, error) {
 // PIDs of the workers.
 func (s *Spawned) PIDs() (list []int) {
 	for _, c := range s.children {
-		list = append(list, c.pid())
+		list = append(list, c.PID())
 	}
 	return list
 }
@@ -47,7 +47,7 @@ func (s *Spawned) PIDs() (list []int) {
 func (s *Spawned) Close() {
 	var wait sync.WaitGroup
 	for _, c := range s.children {
-		wait.Go(func() { c.end(syscall.SIGTERM, 15*time.Second) })
+		wait.Go(func() { c.End(syscall.SIGTERM, 15*time.Second) })
 	}
 	wait.Wait()
 	_ = os.RemoveAll(s.dir) // what is left is in the system's temporary directory

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/daisi/daisi-ws/cmd/nearest"
 )
 
 // Threshold is a figure's limit, and, after a run, whether it was kept.
@@ -111,7 +113,7 @@ func (r *Report) check(t *Threshold) error {
 	v, unit, ok := r.figure(t.Figure)
 	switch {
 	case !ok:
-		return fmt.Errorf("check threshold %q: this run has no figure %q; the nearest it has: %s", t.Text, t.Figure, strings.Join(nearest(t.Figure, r.Names(), 3), ", "))
+		return fmt.Errorf("check threshold %q: this run has no figure %q; the nearest it has: %s", t.Text, t.Figure, strings.Join(nearest.Names(t.Figure, r.Names(), 3), ", "))
 	case t.Unit != "" && t.Unit != unit:
 		return fmt.Errorf("check threshold %q: the limit is in %s, but %s is %s", t.Text, unitWord(t.Unit), t.Figure, unitWord(unit))
 	}

@@ -29,8 +29,12 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		return nil, fmt.Errorf("check options: %w", err)
 	}
 	o.Seed = checked.Seed
+	options, err := shown(o)
+	if err != nil {
+		return nil, fmt.Errorf("show options: %w", err)
+	}
 	r := &Report{
-		Schema: Schema, Scenario: "verify", Started: time.Now(), Seed: o.Seed, Commit: Commit(), Machine: ReadMachine(), Options: o,
+		Schema: Schema, Scenario: "verify", Started: time.Now(), Seed: o.Seed, Commit: Commit(), Machine: ReadMachine(), Options: options,
 		Latencies: map[string]Latency{}, Usage: map[string]Usage{},
 	}
 	var ended error

@@ -94,12 +94,11 @@ func TestDoctorFailure(t *testing.T) {
 
 // A Redis and a NATS that are there, and that are not.
 func TestDoctorLatency(t *testing.T) {
-	g, err := startGateway(t.Context(), programs)
+	l, err := startPod(t.Context(), programs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	redis := "redis://" + g.redis
-	list := append(redisLatency(t.Context(), redis), natsLatency(t.Context(), g.nats))
+	list := append(redisLatency(t.Context(), l.Redis), natsLatency(t.Context(), l.NATS))
 	for _, name := range []string{"Redis", "NATS"} {
 		if f := find(t, list, name); f.State == Fail || !strings.Contains(f.Is, "p99") {
 			t.Errorf("%+v", f)
@@ -108,10 +107,8 @@ func TestDoctorLatency(t *testing.T) {
 	if f := find(t, list, "Redis's maxmemory-policy"); f.State != OK {
 		t.Errorf("%+v", f)
 	}
-	if err := g.end(); err != nil {
-		t.Error(err)
-	}
-	list = append(redisLatency(t.Context(), redis), natsLatency(t.Context(), g.nats))
+	l.Close()
+	list = append(redisLatency(t.Context(), l.Redis), natsLatency(t.Context(), l.NATS))
 	if len(list) != 2 || list[0].State != Fail || list[1].State != Fail {
 		t.Errorf("of what is gone: %+v", list)
 	}

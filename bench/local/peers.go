@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/daisi/daisi-ws/bench"
@@ -58,13 +60,13 @@ func Peers(ctx context.Context, o PeersOptions) (list []Measured, err error) {
 }
 
 func peerGateway(ctx context.Context, p Programs, o bench.PeerOptions) (r *bench.Report, err error) {
-	g, err := startGateway(ctx, p)
+	l, err := startPod(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, g.end()) }()
-	g.fill(&o.Options)
-	o.Brokers = g.brokers()
+	defer l.Close()
+	l.Apply(&o.Options)
+	o.Brokers = l.Brokers()
 	// It begins to read its partitions after it took the first connection.
 	if err := bench.Wait(ctx, time.Now().Add(3*time.Second)); err != nil {
 		return nil, err
@@ -82,19 +84,34 @@ func peerBare(ctx context.Context, p Programs, o bench.PeerOptions) (r *bench.Re
 	if err != nil {
 		return nil, err
 	}
-	run, err := start(dir, o.Server, nil, p.Peers, "-server", o.Server, "-addr", at[0], "-control", at[1])
+	run, err := bench.StartChild(dir, o.Server, []string{}, p.Peers, "-server", o.Server, "-addr", at[0], "-control", at[1])
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, run.end()) }()
+	defer run.End(syscall.SIGTERM, 30*time.Second)
 	for _, a := range at {
-		if err := run.await(ctx, a); err != nil {
+		if err := run.AwaitListening(ctx, a); err != nil {
 			return nil, err
 		}
 	}
-	o.Addrs, o.Control, o.PIDs = []string{at[0]}, at[1], []int{run.pid()}
+	o.Addrs, o.Control, o.PIDs = []string{at[0]}, at[1], []int{run.PID()}
 	o.Mint = func(string, string, string) (string, error) { return "none", nil } // nobody looks at it
 	return bench.Peer(ctx, o)
+}
+
+// ports are free TCP ports of loopback, as host:port: free a moment ago, which
+// is all that can be known.
+func ports(n int) ([]string, error) {
+	list := make([]string, n)
+	for i := range list {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		defer ln.Close()
+		list[i] = ln.Addr().String()
+	}
+	return list, nil
 }
 
 // peerColumns are the columns of the table and the figures they show.

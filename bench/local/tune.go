@@ -114,14 +114,14 @@ func (o *TuneOptions) sweep(ctx context.Context, k Knob) ([]Tried, error) {
 	return list, nil
 }
 
-func (o *TuneOptions) fanout(ctx context.Context, env string) (r *bench.Report, err error) {
-	g, err := startGateway(ctx, o.Programs, env)
+func (o *TuneOptions) fanout(ctx context.Context, env string) (*bench.Report, error) {
+	l, err := startPod(ctx, o.Programs, env)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, g.end()) }()
+	defer l.Close()
 	run := o.FanoutOptions
-	g.fill(&run.Options)
+	l.Apply(&run.Options)
 	if err := bench.Wait(ctx, time.Now().Add(3*time.Second)); err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func work(ctx context.Context, args []string, _, log io.Writer) (bench.Exit, err
 		return bench.ExitError, err
 	}
 	o.Log = zerolog.New(log).Level(zerolog.WarnLevel)
-	fmt.Fprintf(log, "worker of crew %q waits at %s\n", f.base.Crew.Name, f.crewURL())
+	fmt.Fprintf(log, "worker of crew %q waits at %s\n", f.base.Crew.Name, bench.Redacted(f.crewURL()))
 	err = bench.Work(ctx, bench.WorkerOptions{Options: o, Crew: o.Crew.Name, URL: f.crewURL(), Once: *once})
 	if err != nil {
 		return bench.ExitError, err

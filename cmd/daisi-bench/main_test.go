@@ -89,7 +89,7 @@ func TestRunFailure(t *testing.T) {
 	f("two arguments", "compare", "a.json")
 	f("no file", "compare", "/nonexistent/a.json", "b.json")
 	f("not defined", "doctor", "-nonsense")
-	f("ended before it was ready", "tune", "-redis-server", "true", "-runs", "1")
+	f("process has ended", "tune", "-redis-server", "true", "-nats-server", "true", "-runs", "1")
 	f("no such file", "html", "/nonexistent.json")
 }
 

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/daisi/daisi-ws/cmd/nearest"
 )
 
 const prefix = "DWS_"
@@ -44,7 +47,7 @@ func readEnvironment(environ []string) (environment, error) {
 		case !ok && injected.MatchString(name):
 			e.ignored = append(e.ignored, name)
 		case !ok:
-			errs = append(errs, fmt.Errorf("%s: no such setting; did you mean %s? `daisi-ws config` lists all", name, nearest(name, known)))
+			errs = append(errs, fmt.Errorf("%s: no such setting; did you mean %s? `daisi-ws config` lists all", name, nearest.Names(name, slices.Collect(maps.Keys(known)), 1)[0]))
 		case value == "":
 		case name != s.name:
 			e.files[s.name] = value
@@ -67,36 +70,4 @@ func readEnvironment(environ []string) (environment, error) {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	return e, errors.Join(errs...)
-}
-
-// nearest is the known name with the fewest edits from name.
-func nearest(name string, known map[string]setting) string {
-	best, least := "", 1<<30
-	for k := range known {
-		if d := distance(name, k); d < least || d == least && k < best {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -1,4 +1,4 @@
-package bench
+package nearest
 
 import (
 	"cmp"
@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// nearest gives the n names most like the one that was asked for: what begins
-// or ends with it first, then by the number of letters to change.
-func nearest(name string, names []string, n int) []string {
+// Names gives the n names most like the one that was asked for: what has it in
+// it, or is in it, first, then by the number of letters to change. "none at all"
+// where there are no names.
+func Names(name string, names []string, n int) []string {
 	distance := make(map[string]int, len(names))
 	for _, s := range names {
 		distance[s] = edits(name, s)

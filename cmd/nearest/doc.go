@@ -1,0 +1,2 @@
+// Package nearest finds what somebody meant who misspelt a name.
+package nearest
