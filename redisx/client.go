@@ -33,6 +33,7 @@ type Client struct {
 	watch     *watch
 	onBeat    func([]session.Pod, uint64)
 	questions questions
+	deeds     deeds
 
 	// Arguments of scripts, boxed once.
 	me, nonce                                               any

@@ -21,6 +21,7 @@ const (
 	podsKey       = "pods:{dws}"
 	revKey        = "rev:{dws}"
 	revVersionKey = "rev_version:{dws}"
+	revLiftedKey  = "rev_lifted:{dws}"
 )
 
 // The name of a key is injective in its parts, whatever bytes ids are made of

@@ -23,31 +23,42 @@ const changesACall = 1000
 
 // Revocations reads the whole set. known is the last one this pod had, nil for
 // none: what is missing of it though nobody lifted it, because Redis lost its
-// keys or its latest writes, is written again first. One call at a time.
+// keys or its latest writes, is written again first; and so is what operators
+// had this pod do lately. One call at a time.
 func (c *Client) Revocations(ctx context.Context, known *session.Revocations) (*session.Revocations, error) {
 	got, err := c.readRevocations(ctx)
-	if err != nil || known == nil || got.Mark == known.Mark && got.Version >= known.Version {
+	if err != nil || known == nil {
 		return got, err
 	}
+	lost := got.Mark != known.Mark || got.Version < known.Version
 	var changes []change
-	now := time.Now()
-	for _, r := range known.List() {
-		if r.Until.IsZero() || now.Before(r.Until) {
-			changes = append(changes, change{'A', r})
+	if now := time.Now(); lost {
+		for _, r := range known.List() {
+			if !runOut(r, now) {
+				changes = append(changes, change{'A', r})
+			}
 		}
 	}
+	changes = append(changes, c.deeds.missing(got, lost, sinceBoot())...)
 	if len(changes) == 0 {
 		return got, nil
 	}
-	c.opt.Log.Warn().Int("entries", len(changes)).Msg("Redis lost revocations: written again")
+	c.opt.Log.Warn().Int("entries", len(changes)).Msg("Redis lost revocations, or lifts of some: written again")
 	for len(changes) > 0 {
 		part := changes[:min(len(changes), changesACall)]
 		changes = changes[len(part):]
-		if _, err := c.change(ctx, known.Version, part); err != nil {
+		if _, _, err := c.change(ctx, known.Version, part); err != nil {
 			return nil, err
 		}
 	}
-	return c.readRevocations(ctx)
+	if got, err = c.readRevocations(ctx); err == nil {
+		c.deeds.settle(got)
+	}
+	return got, err
+}
+
+func runOut(r session.Revocation, now time.Time) bool {
+	return !r.Until.IsZero() && !now.Before(r.Until)
 }
 
 func (c *Client) readRevocations(ctx context.Context) (*session.Revocations, error) {
@@ -92,21 +103,30 @@ func (c *Client) Revoke(ctx context.Context, r session.Revocation, over []sessio
 		changes = append(changes, change{'P', o})
 	}
 	if len(changes) > 0 { // first, for there may be no room before
-		if _, err := c.change(ctx, 0, changes); err != nil {
+		if _, _, err := c.change(ctx, 0, changes); err != nil {
 			return err
 		}
 	}
-	_, err := c.change(ctx, 0, []change{{'R', r}})
-	return err
+	if _, _, err := c.change(ctx, 0, []change{{'R', r}}); err != nil {
+		return err
+	}
+	c.deeds.add(deed{r: r}, sinceBoot())
+	return nil
 }
 
-// Lift takes a revocation back; false: there was none.
-func (c *Client) Lift(ctx context.Context, r session.Revoked) (bool, error) {
+// Lift takes a revocation back; false: there was none. At, when not zero, is
+// that of the one in force here: it is lifted though Redis has lost it.
+func (c *Client) Lift(ctx context.Context, r session.Revocation) (bool, error) {
 	if err := r.Check(); err != nil {
 		return false, fmt.Errorf("lift: %w", err)
 	}
-	n, err := c.change(ctx, 0, []change{{'L', session.Revocation{Revoked: r}}})
-	return n > 0, err
+	n, date, err := c.change(ctx, 0, []change{{'L', r}})
+	if err != nil || n == 0 {
+		return false, err
+	}
+	r.At = time.UnixMilli(date)
+	c.deeds.add(deed{r: r, lifted: true}, sinceBoot())
+	return true, nil
 }
 
 type change struct {
@@ -114,25 +134,25 @@ type change struct {
 	r  session.Revocation
 }
 
-func (c *Client) change(ctx context.Context, floor uint64, changes []change) (int, error) {
+// change says how much changed, and the date of what was lifted, in milliseconds.
+func (c *Client) change(ctx context.Context, floor uint64, changes []change) (n int, date int64, err error) {
 	args := make([]any, 0, 3+3*len(changes))
 	args = append(args, rand.Text(), session.MaxRevocations, floor)
 	for _, ch := range changes {
 		field, value := formatRevocation(ch.r)
 		args = append(args, string(ch.op), field, value)
 	}
-	reply, err := c.plain(ctx, c.scripts.revoke, []string{revKey, revVersionKey}, args...)
+	reply, err := c.plain(ctx, c.scripts.revoke, []string{revKey, revVersionKey, revLiftedKey}, args...)
 	if err != nil {
-		return 0, fmt.Errorf("change revocations: %w", err)
+		return 0, 0, fmt.Errorf("change revocations: %w", err)
 	}
 	if reply == "F" {
-		return 0, ErrFull
+		return 0, 0, ErrFull
 	}
-	n, err := strconv.Atoi(reply)
-	if err != nil {
-		return 0, fmt.Errorf("change revocations: read answer %q: %w", reply, err)
+	if _, err := fmt.Sscanf(reply, "%d %d", &n, &date); err != nil {
+		return 0, 0, fmt.Errorf("change revocations: read answer %q: %w", reply, err)
 	}
-	return n, nil
+	return n, date, nil
 }
 
 // formatRevocation writes an entry: a field that is injective in what it names,

@@ -73,7 +73,7 @@ func testRevocations(t *testing.T, e *env) {
 	}
 	lifted := func(r session.Revoked, want bool) {
 		t.Helper()
-		if ok, err := b.Lift(within(t, 10*time.Second), r); ok != want || err != nil {
+		if ok, err := b.Lift(within(t, 10*time.Second), session.Revocation{Revoked: r}); ok != want || err != nil {
 			t.Errorf("lift %+v: %v, %v", r, ok, err)
 		}
 	}
@@ -125,7 +125,7 @@ func testRevocationsLost(t *testing.T, e *env) {
 		t.Errorf("after the lost write: %+v, version %d after %d", after.List(), after.Version, inA.Version)
 	}
 
-	if ok, err := b.Lift(within(t, 5*time.Second), revokedCompany("late").Revoked); !ok || err != nil {
+	if ok, err := b.Lift(within(t, 5*time.Second), revokedCompany("late")); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	if last := a.mustRevocations(t, after); last.Len() != 1 {

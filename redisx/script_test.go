@@ -60,6 +60,8 @@ var scriptCases = []struct {
 	{"tokens", testTokens},
 	{"revocations/life", testRevocations},
 	{"revocations/lost", testRevocationsLost},
+	{"revocations/lifts lost", testLiftLost},
+	{"revocations/deeds lost", testDeedsLost},
 	{"revocations/unknown", testRevocationsUnknown},
 }
 

@@ -36,7 +36,13 @@ func (v revoker) Revoke(ctx context.Context, r session.Revocation) (int, error) 
 }
 
 func (v revoker) Lift(ctx context.Context, r session.Revoked) (bool, error) {
-	ok, err := v.c.redis.Lift(ctx, r)
+	here := session.Revocation{Revoked: r} // in force here, though Redis may have lost it a moment ago
+	if now := v.c.manager.Revocations(); now != nil {
+		if e, ok := now.Find(r); ok {
+			here.At = e.At
+		}
+	}
+	ok, err := v.c.redis.Lift(ctx, here)
 	if err != nil {
 		return false, err
 	}

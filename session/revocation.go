@@ -113,6 +113,12 @@ func (r *Revocations) List() []Revocation {
 	return list
 }
 
+// Find is the entry of that name.
+func (r *Revocations) Find(name Revoked) (Revocation, bool) {
+	e, ok := r.entries[name]
+	return e, ok
+}
+
 // RunOut is entries that no token can meet any more, at most limit.
 func (r *Revocations) RunOut(now time.Time, limit int) []Revocation {
 	var list []Revocation
