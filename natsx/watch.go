@@ -10,10 +10,11 @@ import (
 // ends or the connection is closed for good.
 func (c *Client) watch(ctx context.Context, closed <-chan struct{}) {
 	w := watcher{c: c}
-	t := time.NewTicker(watchEvery)
+	t := time.NewTimer(watchEvery)
 	defer t.Stop()
 	for ctx.Err() == nil {
 		w.note(ctx, w.look(ctx))
+		t.Reset(untilWatch(time.Now()))
 		select {
 		case <-ctx.Done():
 		case <-closed:
@@ -27,6 +28,12 @@ func (c *Client) watch(ctx context.Context, closed <-chan struct{}) {
 		case <-time.After(nudgeGap):
 		}
 	}
+}
+
+// untilWatch is the time to the next half second: all pods look at the same
+// moment, half a period before their idle Readers come back.
+func untilWatch(now time.Time) time.Duration {
+	return watchEvery - time.Duration(now.Add(watchEvery/2).UnixNano())%watchEvery
 }
 
 // watcher is what Run knows about the streams.

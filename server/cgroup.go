@@ -66,17 +66,32 @@ func ancestors(root, path, file string) (dirs []string) {
 // there is none. What the kernel can take back at once (file cache that nobody
 // uses) does not count; memory of sockets does.
 func (g *cgroup) used() (used, limit uint64) {
-	add := func(u, l uint64) {
-		if l > 0 && l < noLimit && (limit == 0 || float64(u)/float64(l) > float64(used)/float64(limit)) {
+	fuller := func(u, l uint64) {
+		if l > 0 && (limit == 0 || float64(u)/float64(l) > float64(used)/float64(limit)) {
 			used, limit = u, l
 		}
 	}
 	for _, dir := range g.v2 { // memory.current has sockets in it
-		add(less0(number(dir, "memory.current"), g.field(dir, "inactive_file")), number(dir, "memory.max"))
+		fuller(g.usedOf(dir, "memory.max", "inactive_file", "memory.current"))
 	}
 	for _, dir := range g.v1 { // TCP's buffers are counted apart
-		all := number(dir, "memory.usage_in_bytes") + number(dir, "memory.kmem.tcp.usage_in_bytes")
-		add(less0(all, g.field(dir, "total_inactive_file")), number(dir, "memory.limit_in_bytes"))
+		fuller(g.usedOf(dir, "memory.limit_in_bytes", "total_inactive_file", "memory.usage_in_bytes", "memory.kmem.tcp.usage_in_bytes"))
+	}
+	return used, limit
+}
+
+// usedOf is that of one group. What can be taken back is asked for when it
+// counts: the kernel takes long to add up memory.stat.
+func (g *cgroup) usedOf(dir, max, idle string, parts ...string) (used, limit uint64) {
+	limit = number(dir, max)
+	if limit == 0 || limit >= noLimit {
+		return 0, 0
+	}
+	for _, part := range parts {
+		used += number(dir, part)
+	}
+	if used >= limit/2 {
+		used = less0(used, g.field(dir, idle))
 	}
 	return used, limit
 }

@@ -68,7 +68,8 @@ type dispatch struct {
 	asked  time.Time
 	round  uint64 // of offers to the live list
 	sent   map[session.Owner]sentMark
-	at     []int // scratch: event -> want
+	told   string // incarnation of the last round
+	at     []int  // scratch: event -> want
 }
 
 // sentMark is how far a pod was served, on which of its streams, and in which
@@ -78,6 +79,7 @@ type sentMark struct {
 	stream uint64
 	round  uint64
 	upto   uint64
+	taken  bool // not dropped at once
 }
 
 func newDispatch(n int, env *dispatchEnv) *dispatch {
@@ -130,7 +132,7 @@ func (d *dispatch) batch(ctx context.Context, events []session.Event) {
 		mine := eventsOf(q.Owner, events, at, l.Owners, admins)
 		d.send(q.Owner, upto, mine, l)
 	}
-	d.pos, d.inc = upto, l.Inc
+	d.pos, d.inc, d.told = upto, l.Inc, l.Inc
 	d.env.tally.dispatched(len(events))
 }
 
@@ -162,18 +164,20 @@ func (d *dispatch) send(q session.Owner, upto uint64, events []session.Event, l 
 		mark.upto = d.pos
 	}
 	b := &session.Batch{Stream: d.stream, N: d.n, From: mark.upto, Upto: upto, Inc: l.Inc, Events: events, Fences: l.Fences}
-	d.sent[q] = sentMark{stream, d.round, upto}
+	var taken bool
 	if q == d.env.self {
-		d.env.local(b)
-		return
+		taken = d.env.local(b)
+	} else {
+		taken = d.env.peers.Send(q, b)
+		d.env.tally.forwarded.Add(len(events))
 	}
-	d.env.peers.Send(q, b)
-	d.env.tally.forwarded.Add(len(events))
+	d.sent[q] = sentMark{stream, d.round, upto, taken}
 }
 
-// idle reports progress, so that nobody serves itself for want of news, and
-// moves the watermark over what other partitions stored meanwhile. While the
-// reader hears nothing it keeps silent: then all others look for themselves.
+// idle reports progress, if there is any, so that nobody serves itself for want
+// of news, and moves the watermark over what other partitions stored meanwhile.
+// While the reader hears nothing it keeps silent: then all others look for
+// themselves.
 func (d *dispatch) idle(ctx context.Context, r eventReader) {
 	if !r.Current() {
 		return
@@ -189,11 +193,32 @@ func (d *dispatch) idle(ctx context.Context, r eventReader) {
 			return
 		}
 	}
+	live := d.env.live()
+	d.forget(live)
+	if d.inc == d.told && d.allKnow(live) {
+		return
+	}
 	d.round++
-	for _, q := range d.env.live() {
+	for _, q := range live {
 		d.send(q.Owner, d.pos, nil, session.Lookup{Inc: d.inc})
 	}
-	d.forget()
+	d.told = d.inc
+}
+
+// allKnow says whether every live pod was offered all there is, on the stream to
+// it that stands now. Of many pods most are idle most of the time, and each
+// would tell all others so once a second.
+func (d *dispatch) allKnow(live []session.Pod) bool {
+	for _, q := range live {
+		mark, ok := d.sent[q.Owner]
+		if !ok || !mark.taken || mark.round != d.round || mark.upto != d.pos {
+			return false
+		}
+		if q.Owner != d.env.self && mark.stream != d.env.peers.Stream(q.Owner) {
+			return false
+		}
+	}
+	return true
 }
 
 // skip moves pos to the stream's last sequence, read first, when the last of
@@ -217,8 +242,7 @@ func (d *dispatch) skip(ctx context.Context, r eventReader) {
 }
 
 // forget drops marks of pods that left the live list.
-func (d *dispatch) forget() {
-	live := d.env.live()
+func (d *dispatch) forget(live []session.Pod) {
 	if len(d.sent) <= len(live) {
 		return
 	}

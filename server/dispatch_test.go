@@ -136,13 +136,46 @@ func TestDispatchReportsProgress(t *testing.T) {
 		t.Errorf("asked for %v, stored after the end was read", r.owed)
 	}
 	d.batch(ctx, events(45))
-	h.want(t, "b@1", "(10,11][11]", "(11,40][]", "(40,40][]", "(40,40][]", "(40,45][45]")
+	h.want(t, "b@1", "(10,11][11]", "(11,40][]", "(40,40][]", "(40,45][45]")
 	h.want(t, "c@1", "(40,40][]", "(40,45][45]")
 	h.live = h.live[:1]
 	d.idle(ctx, r)
 	if len(d.sent) != 1 {
 		t.Errorf("marks of %d pods kept", len(d.sent))
 	}
+}
+
+// Nothing is said that everybody was told, but to whom it may not have reached.
+func TestDispatchKeepsSilentWhenAllKnow(t *testing.T) {
+	ctx := context.Background()
+	h, d := newHouse3()
+	r := &fakeReader{current: true}
+	say := func(what string, want ...string) {
+		t.Helper()
+		h.got = map[session.Owner][]string{}
+		d.idle(ctx, r)
+		if !slices.Equal(h.got["b@1"], want) {
+			t.Errorf("%s: b was offered %v, want %v", what, h.got["b@1"], want)
+		}
+	}
+	say("at first", "(10,10][]")
+	say("nothing new")
+	h.streams["b@1"] = 9
+	say("another stream", "(10,10][]")
+	say("nothing new")
+	h.refuse = true
+	d.batch(ctx, events(11))
+	h.refuse = false
+	say("the last was dropped: its hole shows", "(11,11][]")
+	say("nothing new")
+	d.told = "before"
+	say("another incarnation", "(11,11][]")
+	h.live = append(h.live, session.Pod{Owner: "c@1"})
+	say("one more pod", "(11,11][]")
+	say("nothing new")
+	h.stream.Last, h.lastOf = 20, 11
+	d.asked = time.Time{}
+	say("others' events", "(11,20][]")
 }
 
 // A reader that does not get what the leader holds is told so, and reports

@@ -107,15 +107,25 @@ func (w *world) calm() {
 			w.pods[i] = w.start(p.name)
 		}
 		w.pods[i].until = 0
-		w.pods[i].learn()
+	}
+	w.learnAll()
+}
+
+// learnAll is every pod's look at the stream, once a second.
+func (w *world) learnAll() {
+	for _, p := range w.living() {
+		p.learn()
 	}
 }
 
 // settle lets everything go its way, for so many tenths of a second.
 func (w *world) settle(tenths int) {
 	synctest.Wait() // pods that were just started are not to run beside the schedule
-	for range tenths {
+	for tenth := range tenths {
 		w.steps.Add(1)
+		if tenth%10 == 5 {
+			w.learnAll()
+		}
 		for range 100 {
 			calls, arriving := w.runnable(), w.arriving()
 			if len(calls)+len(arriving) == 0 {

@@ -139,13 +139,25 @@ func (w *world) greeted(s *modelSock, r session.Ready, resumes bool, after uint6
 	}
 }
 
+// hasLater says whether a login of the same key began here after that of s. Of
+// two that failed unsurely the second, too, ends the socket that the first may
+// have robbed of its lock; its client is who comes again.
+func (p *modelPod) hasLater(s *modelSock) bool {
+	for _, k := range p.socks {
+		if k.user == s.user && k.id > s.id {
+			return true
+		}
+	}
+	return false
+}
+
 // farewell is the error frame that comes before the close frame.
 func (p *modelPod) farewell(c *loop.Conn, r session.Reason, _ string) {
 	w := p.w
 	w.mu.Lock()
 	s := p.socks[c]
 	dead := p.dead || w.over
-	highest := w.epochs[s.user.key]
+	overtaken := w.epochs[s.user.key] > s.s.Epoch() || p.hasLater(s)
 	s.closed = true
 	w.mu.Unlock()
 	if dead {
@@ -153,7 +165,7 @@ func (p *modelPod) farewell(c *loop.Conn, r session.Reason, _ string) {
 	}
 	w.note("socket %d closed: %s", s.id, r.Label())
 	switch {
-	case r == session.ReasonReplaced && highest <= s.s.Epoch():
+	case r == session.ReasonReplaced && !overtaken:
 		w.breached("S2", "socket %d of epoch %d was told that it is replaced, and no login was ever after it", s.id, s.s.Epoch())
 	case r == session.ReasonInternal:
 		w.breached("P1", "socket %d was closed as an event came out of order", s.id)

@@ -16,7 +16,8 @@ import (
 // Times of protocols.md, "Taking at pod B".
 const (
 	sweepFresh   = 200 * time.Second       // a lock sweep older than this closes the gate
-	silence      = 2500 * time.Millisecond // without progress a partition serves itself
+	silence      = 2500 * time.Millisecond // without progress a partition that is owed some serves itself
+	owedPatience = 1200 * time.Millisecond // and so long after it noticed that it is
 	selfService  = 300 * time.Millisecond  // between two repairs while it does
 	lookEvery    = time.Second             // between two looks whether it must
 	assertPause  = 100 * time.Millisecond  // between failed asserts
@@ -97,7 +98,8 @@ type partition struct {
 	// Owned by the worker.
 	lapses   uint64    // of the beat, when asserted
 	asserts  uint64    // how many succeeded
-	heard    time.Time // when a batch continued W last
+	heard    time.Time // when a batch continued W last, or nothing was owed
+	owed     bool      // at the last look the stream had more than W
 	trail    [2]trailMark
 	delivery delivery
 }
@@ -214,6 +216,7 @@ func (p *partition) Run(ctx context.Context) error {
 		case <-timer.C:
 			p.attend(ctx)
 			p.mark(bootTime())
+			p.listen(time.Now())
 			p.selfServe(ctx)
 			timer.Reset(p.patience(time.Now()))
 		}

@@ -30,6 +30,7 @@ type fakeWorld struct {
 	between func(read int)
 	reads   int
 	asked   []string
+	told    uint64 // end of the stream as of the last look
 }
 
 var errDown = errors.New("down")
@@ -55,7 +56,7 @@ func (w *fakeWorld) Lookup(_ context.Context, _ int, wants []session.Want, _ boo
 }
 
 func (w *fakeWorld) Beat() (time.Duration, uint64) { return w.age, w.lapses }
-func (w *fakeWorld) Stream() natsx.Stream          { return natsx.Stream{ID: w.id, Partitions: 1} }
+func (w *fakeWorld) Stream() natsx.Stream          { return natsx.Stream{ID: w.id, Partitions: 1, Last: w.told} }
 func (w *fakeWorld) LastSeq(context.Context) (first, last uint64, e error) {
 	return w.first, w.last, nil
 }
@@ -304,6 +305,27 @@ func TestSelfService(t *testing.T) {
 	if got := p.env.index.Watermark(0); got != 12 {
 		t.Errorf("W %d after silence", got)
 	}
+}
+
+// Silence counts from when more is known to be owed, not from when an idle
+// reader spoke last.
+func TestSilenceOfIdleReaders(t *testing.T) {
+	w, p, _ := newWorld(t)
+	start := time.Now()
+	p.heard = start
+	listen := func(after time.Duration, last uint64, patience time.Duration) {
+		t.Helper()
+		w.told = last
+		p.listen(start.Add(after))
+		if got := silence - start.Add(after).Sub(p.heard); got != patience {
+			t.Errorf("after %v with %d stored: serves itself in %v, want %v", after, last, got, patience)
+		}
+	}
+	listen(time.Hour, 10, silence)
+	listen(2*time.Hour, 11, owedPatience)
+	listen(2*time.Hour+time.Second, 11, owedPatience-time.Second)
+	listen(2*time.Hour+2*time.Second, 12, owedPatience-2*time.Second)
+	listen(2*time.Hour+3*time.Second, 10, silence)
 }
 
 // A hole that the stream's leader does not fill yet is left for later: what

@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/daisi/daisi-ws/session"
 )
 
 // Times of owning partitions.
@@ -23,6 +26,7 @@ type readers struct {
 
 	wg      sync.WaitGroup
 	reading map[int]*reading // owned by Run
+	settled []session.Pod    // the live list it was settled by; owned by Run
 }
 
 // reading is one dispatch.
@@ -34,7 +38,7 @@ type reading struct {
 // Run follows the live list until ctx ends, hands over what it reads, and
 // returns when all readers have ended.
 func (r *readers) Run(ctx context.Context) error {
-	r.reading = map[int]*reading{}
+	r.reading, r.settled = map[int]*reading{}, nil
 	defer r.wg.Wait()
 	defer func() { // a panic too must not leave them running
 		for _, d := range r.reading {
@@ -63,6 +67,11 @@ func (r *readers) Run(ctx context.Context) error {
 // settle starts what is ours and gives up what is another's.
 func (r *readers) settle() {
 	live := r.env.live()
+	if r.settled != nil && slices.Equal(live, r.settled) {
+		r.end()
+		return
+	}
+	r.settled = append(r.settled[:0], live...)
 	for n := range r.partitions {
 		d := r.reading[n]
 		switch mine := ownerOf(n, live) == r.env.self; {

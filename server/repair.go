@@ -7,6 +7,23 @@ import (
 	"github.com/daisi/daisi-ws/session"
 )
 
+// listen forgives a silence in which nothing was stored: readers of idle
+// partitions say nothing then. All pods look at the stream's end at the same
+// half seconds and come here at the same seconds as the readers, so a reader
+// that lives says how far it is at about the moment this notices that more is
+// owed.
+func (p *partition) listen(now time.Time) {
+	owed := p.env.stream.Stream().Last > p.env.index.Watermark(p.n)
+	least := now
+	if owed {
+		least = now.Add(owedPatience - silence)
+	}
+	if (!owed || !p.owed) && p.heard.Before(least) {
+		p.heard = least
+	}
+	p.owed = owed
+}
+
 // selfServe reads the stream itself while nobody else brings it.
 func (p *partition) selfServe(ctx context.Context) {
 	if !p.broken.Load() && time.Since(p.heard) < silence {
