@@ -11,8 +11,8 @@ import (
 var errMemory = errors.New("stopped before memory ran out")
 
 // guardBeat is how often the guard looks: at 10,000 sessions a second, 12 KiB
-// each, a beat costs 30 MiB.
-const guardBeat = 250 * time.Millisecond
+// each, a beat costs 60 MiB.
+const guardBeat = 500 * time.Millisecond
 
 // guard ends the context, with errMemory and the numbers, when less than
 // reserve bytes are available on this machine. stop ends the guard.
@@ -28,7 +28,7 @@ func (st *Stage) guard(ctx context.Context, reserve int64) (guarded context.Cont
 			case <-guarded.Done():
 				return
 			case <-t.C:
-				k := ReadKernel()
+				k := readSockets()
 				if k.Available > 0 && k.Available < reserve {
 					cancel(st.outOfMemory(k, reserve))
 					return

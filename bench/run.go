@@ -162,7 +162,7 @@ func (st *Stage) fillSample(s *Sample) {
 	if p := st.phase.Load(); p != nil {
 		s.Phase = *p
 	}
-	k := ReadKernel()
+	k := readSockets()
 	s.Slab, s.TCP, s.Server = k.Slab, k.TCP, st.follower.last.Swap(nil)
 	if st.Options.Progress == nil {
 		return

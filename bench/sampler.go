@@ -82,7 +82,23 @@ type Load struct {
 }
 
 // ReadKernel reads it. What a machine does not tell stays 0.
-func ReadKernel() (k Kernel) {
+func ReadKernel() Kernel {
+	k := readSockets()
+	scanFile("/proc/stat", func(f []string) {
+		for i := 1; f[0] == "cpu" && i < len(f) && i <= 8; i++ {
+			if i == 4 || i == 5 { // idle, iowait
+				k.Load.Idle += float64(atoi(f[i])) * tick.Seconds()
+			} else {
+				k.Load.Busy += float64(atoi(f[i])) * tick.Seconds()
+			}
+		}
+	})
+	return k
+}
+
+// readSockets is ReadKernel without the load: the kernel takes long to write
+// /proc/stat, and crews of many workers read this often.
+func readSockets() (k Kernel) {
 	scanFile("/proc/meminfo", func(f []string) {
 		switch {
 		case len(f) < 2:
@@ -99,15 +115,6 @@ func ReadKernel() (k Kernel) {
 				k.Sockets = atoi(f[i+1])
 			case "mem":
 				k.TCP = atoi(f[i+1]) * int64(os.Getpagesize())
-			}
-		}
-	})
-	scanFile("/proc/stat", func(f []string) {
-		for i := 1; f[0] == "cpu" && i < len(f) && i <= 8; i++ {
-			if i == 4 || i == 5 { // idle, iowait
-				k.Load.Idle += float64(atoi(f[i])) * tick.Seconds()
-			} else {
-				k.Load.Busy += float64(atoi(f[i])) * tick.Seconds()
 			}
 		}
 	})

@@ -7,8 +7,9 @@ import (
 )
 
 // watchdogBeat is how often the Watchdog wakes; being later than that is time
-// in which this process did not get to run.
-const watchdogBeat = 10 * time.Millisecond
+// in which this process did not get to run. Of a crew each worker has one, and
+// whoever wakes up often keeps the runtime's monitor awake, too.
+const watchdogBeat = 25 * time.Millisecond
 
 // Watchdog measures this process's own scheduling lag, so that a run can say
 // whether the generator was what limited it.
