@@ -78,8 +78,10 @@ func TestAPodCutFromNATSKeepsNobodyFromItsPartitions(t *testing.T) {
 	c.Pods[0].NATS.Mend()
 	c.Eventually(30*time.Second, "the pod is ready again", c.Pods[0].Ready)
 	var late *clustertest.Client
+	tries := 0
 	c.Eventually(arrival, "the pod has caught up", func() bool { // one that is let in before is given "one" too
-		late = c.Dial(c.Pods[0], user("acme", "ag1", "late"))
+		tries++
+		late = c.Dial(c.Pods[0], user("acme", "ag1", fmt.Sprintf("late%d", tries)))
 		return readySeq(late) >= uint64(len(clients))
 	})
 	c.Publish(clustertest.Subject("acme", "ag1", "chats", ""), body("two"))
