@@ -14,11 +14,11 @@ import (
 	"github.com/daisi/daisi-ws/bench"
 )
 
-// Knob is a setting of the gateway's process and the values that are tried; the
-// first is the default.
+// Knob is a setting of the gateway's process, what it is when it is not set, and
+// the values that are tried instead.
 type Knob struct {
-	Name   string
-	Values []string
+	Name, Default string
+	Values        []string
 }
 
 // Knobs are the settings that can matter for CPU, latency or memory of one pod:
@@ -26,11 +26,11 @@ type Knob struct {
 // many readers its partitions have. Everything else of the gateway is either a
 // limit or a promise.
 func Knobs(cores int) []Knob {
-	procs := Knob{"GOMAXPROCS", []string{fmt.Sprint(cores)}}
+	procs := Knob{Name: "GOMAXPROCS", Default: fmt.Sprint(cores)}
 	for n := cores / 2; n >= 1; n /= 2 {
 		procs.Values = append(procs.Values, fmt.Sprint(n))
 	}
-	return []Knob{{"GOGC", []string{"100", "50", "200", "400"}}, procs, {"DWS_NATS_PARTITIONS", []string{"64", "16"}}}
+	return []Knob{{"GOGC", "100", []string{"50", "200", "400"}}, procs, {"DWS_NATS_PARTITIONS", "64", []string{"16"}}}
 }
 
 // TuneOptions is a sweep.
@@ -38,26 +38,34 @@ type TuneOptions struct {
 	Programs
 	bench.FanoutOptions // of each run; the addresses are filled in
 	Knobs               []Knob
-	Runs                int          // of each value, in turns, default 5
-	Told                func(string) // before each run
-	measure             func(ctx context.Context, env string) (*bench.Report, error)
+	Runs                int           // of each value at most, default 5
+	For                 time.Duration // for all of it, default 10 min: fewer runs where that is not enough
+	Told                func(string)  // before each run
+	measure             func(ctx context.Context, env ...string) (*bench.Report, error)
 }
 
 // Tried is one value of a knob and what its runs came to, medians.
 type Tried struct {
-	Knob, Value string
-	Default     bool
-	CPU, P99    float64 // seconds a delivery, seconds
-	RSS         float64 // bytes at the end of the run
-	cpu         []float64
+	Knob, Value   string
+	Default       bool
+	CPU, P99      float64 // seconds a delivery, seconds
+	RSS           float64 // bytes at the end of the run
+	Void          int     // runs of which the generator says that it could not keep up
+	cpu, p99, rss []float64
 }
 
-// tuneFigure is what decides: what a delivery costs the server.
-const tuneFigure = "server_cpu_per_delivery"
+const (
+	// tuneFigure is what decides: what a delivery costs the server.
+	tuneFigure = "server_cpu_per_delivery"
+	// leastRuns of each value are needed to tell it from noise.
+	leastRuns = 3
+)
 
-// Tune runs the fan-out with each value of each knob, the values in turns so
-// that what else the machine does meets all alike, each run on a gateway, a
-// Redis and a NATS of its own. What was tried is returned with the error.
+// Tune runs the fan-out with the defaults and with each value of each knob, in
+// rounds, so that what else the machine does meets all alike, each run on a
+// gateway, a Redis and a NATS of its own. It ends after Runs rounds, or before
+// one that would not be through within For; what a cut round found does not
+// count. What was tried is returned with the error.
 func Tune(ctx context.Context, o TuneOptions) (list []Tried, err error) {
 	if o.Programs, err = o.Programs.withDefaults(); err != nil {
 		return nil, err
@@ -65,57 +73,119 @@ func Tune(ctx context.Context, o TuneOptions) (list []Tried, err error) {
 	if o.Runs <= 0 {
 		o.Runs = 5
 	}
+	if o.For <= 0 {
+		o.For = 10 * time.Minute
+	}
 	if o.measure == nil {
 		o.measure = o.fanout
 	}
+	if o.Told == nil {
+		o.Told = func(string) {}
+	}
+	tried := []*Tried{{}} // the defaults, then the values
 	for _, k := range o.Knobs {
-		tried, err := o.sweep(ctx, k)
-		list = append(list, tried...)
-		if err != nil {
-			return list, fmt.Errorf("sweep %s: %w", k.Name, err)
+		for _, v := range k.Values {
+			tried = append(tried, &Tried{Knob: k.Name, Value: v})
 		}
 	}
-	return list, nil
+	o.Told(fmt.Sprintf("%d settings in up to %d rounds, %v at most", len(tried), o.Runs, o.For))
+	rounds, err := o.rounds(ctx, tried)
+	if err == nil && rounds < min(leastRuns, o.Runs) {
+		err = fmt.Errorf("%d rounds within %v: %d are needed, so give it more time, shorter runs or fewer settings", rounds, o.For, leastRuns)
+	}
+	if rounds == 0 {
+		return nil, err
+	}
+	return table(o.Knobs, tried), err
 }
 
-func (o *TuneOptions) sweep(ctx context.Context, k Knob) ([]Tried, error) {
-	list := make([]Tried, len(k.Values))
-	p99, rss := make([][]float64, len(list)), make([][]float64, len(list))
-	for round := range o.Runs {
-		for i, value := range k.Values {
-			if o.Told != nil {
-				o.Told(fmt.Sprintf("%s=%s, run %d of %d", k.Name, value, round+1, o.Runs))
+// rounds runs all settings in turn, every other round backwards.
+func (o *TuneOptions) rounds(ctx context.Context, tried []*Tried) (n int, err error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, o.For)
+	defer cancel()
+	for n = range o.Runs {
+		start := time.Now()
+		got := make([]Tried, len(tried))
+		for i := range tried {
+			if n%2 == 1 {
+				i = len(tried) - 1 - i
 			}
-			r, err := o.measure(ctx, k.Name+"="+value)
-			if err != nil {
-				return nil, err
+			if got[i], err = o.run(ctx, *tried[i], fmt.Sprintf("round %d of %d", n+1, o.Runs)); err != nil {
+				if ctx.Err() != nil && context.Cause(ctx) == context.DeadlineExceeded {
+					return n, nil
+				}
+				return n, err
 			}
-			if r.Exit != bench.ExitPass {
-				return nil, fmt.Errorf("run with %s=%s: %s %v", k.Name, value, r.Result, r.Errors)
-			}
-			cpu, ok := r.Figure(tuneFigure)
-			if !ok {
-				return nil, errors.New("the run tells no CPU a delivery")
-			}
-			list[i].cpu = append(list[i].cpu, cpu)
-			p99[i] = append(p99[i], r.Latencies["delivery"].P99)
-			held := 0.0
-			for _, p := range r.Usage["deliver"].After {
-				held += float64(p.RSS)
-			}
-			rss[i] = append(rss[i], held)
+		}
+		for i := range got {
+			*tried[i] = got[i]
+		}
+		if took := time.Since(start); n+1 < o.Runs && time.Since(began)+took > o.For {
+			return n + 1, nil
+		}
+	}
+	return o.Runs, nil
+}
+
+// run adds one run to what was tried. One that the generator could not keep up
+// with is repeated once; what it costs the server is told by the second in any
+// case.
+func (o *TuneOptions) run(ctx context.Context, t Tried, round string) (Tried, error) {
+	name, env := "defaults", []string(nil)
+	if t.Knob != "" {
+		name = t.Knob + "=" + t.Value
+		env = []string{name}
+	}
+	o.Told(round + ": " + name)
+	r, err := o.measure(ctx, env...)
+	if err == nil && r.Exit == bench.ExitGenerator {
+		o.Told(round + ": " + name + ", again: " + r.Generator.Bottleneck)
+		r, err = o.measure(ctx, env...)
+	}
+	if err != nil {
+		return t, fmt.Errorf("run with %s: %w", name, err)
+	}
+	switch r.Exit {
+	case bench.ExitPass:
+	case bench.ExitGenerator:
+		t.Void++
+	default:
+		return t, fmt.Errorf("run with %s: %s %v", name, r.Result, r.Errors)
+	}
+	cpu, ok := r.Figure(tuneFigure)
+	if !ok {
+		return t, errors.New("the run tells no CPU a delivery")
+	}
+	held := 0.0
+	for _, p := range r.Usage["deliver"].After {
+		held += float64(p.RSS)
+	}
+	t.cpu, t.p99, t.rss = append(t.cpu, cpu), append(t.p99, r.Latencies["delivery"].P99), append(t.rss, held)
+	return t, nil
+}
+
+// table has for each knob the default, whose runs all share, and its values.
+func table(knobs []Knob, tried []*Tried) (list []Tried) {
+	next := 1
+	for _, k := range knobs {
+		def := *tried[0]
+		def.Knob, def.Value, def.Default = k.Name, k.Default, true
+		list = append(list, def)
+		for range k.Values {
+			list = append(list, *tried[next])
+			next++
 		}
 	}
 	for i := range list {
 		t := &list[i]
-		t.Knob, t.Value, t.Default = k.Name, k.Values[i], i == 0
-		t.CPU, t.P99, t.RSS = middle(t.cpu), middle(p99[i]), middle(rss[i])
+		t.CPU, t.P99, t.RSS = middle(t.cpu), middle(t.p99), middle(t.rss)
 	}
-	return list, nil
+	return list
 }
 
-func (o *TuneOptions) fanout(ctx context.Context, env string) (*bench.Report, error) {
-	l, err := startPod(ctx, o.Programs, env)
+func (o *TuneOptions) fanout(ctx context.Context, env ...string) (*bench.Report, error) {
+	l, err := startPod(ctx, o.Programs, env...)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +198,7 @@ func (o *TuneOptions) fanout(ctx context.Context, env string) (*bench.Report, er
 	return bench.Fanout(ctx, run)
 }
 
-// Apart says whether the runs of two values do not overlap at all: with five
-// each, chance does that in one sweep of 126.
+// Apart says whether the runs of two values do not overlap at all.
 func (t Tried) Apart(o Tried) bool {
 	return slices.Max(t.cpu) < slices.Min(o.cpu) || slices.Min(t.cpu) > slices.Max(o.cpu)
 }
@@ -151,13 +220,23 @@ func best(list []Tried) (Tried, string) {
 	case gain < leastGain || math.IsNaN(gain):
 		return def, fmt.Sprintf("%s gains %.0f %%: not worth a setting", b.Value, gain*100)
 	}
-	return b, fmt.Sprintf("every run of it costs less than every run of the default: %+.0f %% CPU a delivery, %+.0f %% RSS", -gain*100, (b.RSS/def.RSS-1)*100)
+	return b, fmt.Sprintf("every run of it costs less than every run of the default, which chance does in one sweep of %d: %+.0f %% CPU a delivery, %+.0f %% RSS",
+		chance(len(def.cpu)), -gain*100, (b.RSS/def.RSS-1)*100)
+}
+
+// chance is in one of how many cases two sets of n alike do not overlap.
+func chance(n int) int {
+	ways := 1
+	for i := 1; i <= n; i++ {
+		ways = ways * (n + i) / i
+	}
+	return max(ways/2, 1)
 }
 
 // WriteTried writes the evidence, and the best of each knob.
 func WriteTried(w io.Writer, list []Tried) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprint(t, "setting\tvalue\tCPU a delivery\tleast\tmost\tdelivery p99\tRSS\n")
+	fmt.Fprint(t, "setting\tvalue\tCPU a delivery\tleast\tmost\tdelivery p99\tRSS\truns\tvoid\n")
 	var knobs [][]Tried
 	for _, v := range list {
 		if v.Default {
@@ -167,8 +246,8 @@ func WriteTried(w io.Writer, list []Tried) error {
 		if v.Default {
 			v.Value += " (default)"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Knob, v.Value, bench.Quantity(v.CPU, "s"), bench.Quantity(slices.Min(v.cpu), "s"), bench.Quantity(slices.Max(v.cpu), "s"),
-			bench.Quantity(v.P99, "s"), bench.Quantity(v.RSS, "B"))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", v.Knob, v.Value, bench.Quantity(v.CPU, "s"), bench.Quantity(slices.Min(v.cpu), "s"), bench.Quantity(slices.Max(v.cpu), "s"),
+			bench.Quantity(v.P99, "s"), bench.Quantity(v.RSS, "B"), len(v.cpu), v.Void)
 	}
 	fmt.Fprintln(t)
 	for _, k := range knobs {

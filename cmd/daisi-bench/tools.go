@@ -168,11 +168,12 @@ func tune(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, e
 	var o local.TuneOptions
 	fs := flag.NewFlagSet("tune", flag.ContinueOnError)
 	programFlags(fs, &o.Programs)
-	fs.IntVar(&o.Runs, "runs", 5, "of each value")
-	fs.IntVar(&o.Sessions, "sessions", 1000, "sessions")
+	fs.IntVar(&o.Runs, "runs", 5, "of each value, at most")
+	fs.DurationVar(&o.For, "for", 10*time.Minute, "for all of it: fewer runs where that is not enough")
+	fs.IntVar(&o.Sessions, "sessions", 500, "sessions")
 	fs.IntVar(&o.Receivers, "receivers", 10, "sessions an event goes to, about")
 	fs.Float64Var(&o.Rate, "rate", 500, "events a second")
-	fs.DurationVar(&o.Duration, "duration", 5*time.Second, "of the measured part of a run")
+	fs.DurationVar(&o.Duration, "duration", 4*time.Second, "of the measured part of a run")
 	only := fs.String("only", "", "settings to sweep, comma separated; empty: all")
 	if ok, code, err := parse(fs, args, log); !ok {
 		return code, err
