@@ -24,6 +24,7 @@ func crewed(t *testing.T, g *gate, n int) (Options, *Spawned) {
 
 // Three processes bear one run; what they found is one report.
 func TestCrewFanout(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongNothing)
 	o := small(g)
 	o.Options, _ = crewed(t, g, 3)
@@ -56,9 +57,11 @@ func TestCrewFanout(t *testing.T) {
 
 // What one worker saw breaks the whole run.
 func TestCrewFindsFaults(t *testing.T) {
+	t.Parallel()
 	f := func(fault wrong, want string) {
 		t.Helper()
 		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
 			g := newGate(t, 2, fault)
 			o := small(g)
 			o.Options, _ = crewed(t, g, 2)
@@ -77,6 +80,7 @@ func TestCrewFindsFaults(t *testing.T) {
 
 // The run goes on without a worker that was killed, and says so.
 func TestCrewLosesAWorker(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := small(g)
 	var s *Spawned
@@ -108,6 +112,7 @@ func TestCrewLosesAWorker(t *testing.T) {
 
 // Too few workers are an error before anything has begun.
 func TestCrewTooSmall(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := small(g)
 	o.Crew = CrewOptions{Workers: 1, Wait: 300 * time.Millisecond}
@@ -118,6 +123,7 @@ func TestCrewTooSmall(t *testing.T) {
 
 // An interrupted run of a crew ends in all of its processes, with a report.
 func TestCrewInterrupted(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := small(g)
 	o.Options, _ = crewed(t, g, 2)

@@ -46,6 +46,7 @@ func misses(r *Report) bool {
 }
 
 func TestFanoutPasses(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 3, wrongNothing)
 	r, err := Fanout(t.Context(), small(g))
 	if err != nil {
@@ -64,6 +65,7 @@ func TestFanoutPasses(t *testing.T) {
 }
 
 func TestFanoutFindsPlantedInClient(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := small(g)
 	o.Plant = Plant{Drop: 1, Double: 1}
@@ -80,9 +82,11 @@ func TestFanoutFindsPlantedInClient(t *testing.T) {
 }
 
 func TestFanoutFindsPlantedInServer(t *testing.T) {
+	t.Parallel()
 	f := func(fault wrong, want map[string]int64) {
 		t.Helper()
 		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
 			r, err := Fanout(t.Context(), small(newGate(t, 2, fault)))
 			if err != nil {
 				t.Fatal(err)
@@ -108,6 +112,7 @@ func TestFanoutFindsPlantedInServer(t *testing.T) {
 }
 
 func TestFanoutWSS(t *testing.T) {
+	t.Parallel()
 	g := bareGate(t, wrongNothing)
 	g.secure = true
 	g.listen()
@@ -126,6 +131,7 @@ func TestFanoutWSS(t *testing.T) {
 // What was told is not lost: a close misses a threshold of the scenario, a gap
 // without a cause is a breach.
 func TestFanoutTold(t *testing.T) {
+	t.Parallel()
 	r, err := Fanout(t.Context(), small(newGate(t, 1, wrongKill)))
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +156,7 @@ func TestFanoutTold(t *testing.T) {
 
 // The events go on until During has ended, and its error ends the run.
 func TestFanoutDuring(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := small(g)
 	o.Duration = 50 * time.Millisecond
@@ -170,6 +177,7 @@ func TestFanoutDuring(t *testing.T) {
 
 // An interrupted run reports what there was.
 func TestFanoutInterrupted(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := small(g)
 	o.Duration = time.Minute
@@ -187,6 +195,7 @@ func TestFanoutInterrupted(t *testing.T) {
 
 // A server that ends is an error, with a report of what there was.
 func TestFanoutServerEnds(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := small(g)
 	o.Duration, o.Progress = 3*time.Second, func(s Sample) {
@@ -201,6 +210,7 @@ func TestFanoutServerEnds(t *testing.T) {
 }
 
 func TestLoginsComeAgain(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongRefuse)
 	r, err := Connect(t.Context(), ConnectOptions{Options: g.options(), Sessions: 20, Hold: 10 * time.Millisecond})
 	if err != nil || !passes(r) || r.Logins.Retries != 3 || r.Logins.Refused["503 Overloaded"] != 3 || r.Logins.OK != 20 {
@@ -212,6 +222,7 @@ func TestLoginsComeAgain(t *testing.T) {
 }
 
 func TestLoginsRefused(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	o := ConnectOptions{Options: g.options(), Sessions: 5, Hold: 10 * time.Millisecond}
 	o.APIKey = "wrong"
@@ -222,6 +233,7 @@ func TestLoginsRefused(t *testing.T) {
 }
 
 func TestConnect(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongNothing)
 	o := ConnectOptions{Options: g.options(), Sessions: 100, Chat: true, Hold: 50 * time.Millisecond}
 	o.PIDs, o.LoginRate = []int{os.Getpid()}, 1000
@@ -240,6 +252,7 @@ func TestConnect(t *testing.T) {
 }
 
 func TestTakeoverPasses(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongNothing)
 	r, err := Takeover(t.Context(), TakeoverOptions{Options: g.options(), Users: 40, Rate: 400})
 	if err != nil || len(broken(r)) > 0 {
@@ -254,9 +267,11 @@ func TestTakeoverPasses(t *testing.T) {
 }
 
 func TestTakeoverFindsTwoOwners(t *testing.T) {
+	t.Parallel()
 	f := func(fault wrong, want int64) {
 		t.Helper()
 		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
 			g := newGate(t, 2, fault)
 			r, err := Takeover(t.Context(), TakeoverOptions{Options: g.options(), Users: 10, Rate: 400})
 			if err != nil {
@@ -286,6 +301,7 @@ func TestFloor(t *testing.T) {
 }
 
 func TestRunFailure(t *testing.T) {
+	t.Parallel()
 	f := func(want string, o Options) {
 		t.Helper()
 		if _, err := Connect(t.Context(), ConnectOptions{Options: o}); err == nil || !strings.Contains(err.Error(), want) {
@@ -303,6 +319,7 @@ func TestRunFailure(t *testing.T) {
 
 // The report holds what was asked for, and no secret.
 func TestReportJSON(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 1, wrongNothing)
 	const password = "planted%2Fs3cret"
 	o := small(g)

@@ -17,6 +17,7 @@ func scripted(g *gate, steps ...Step) ScriptOptions {
 
 // Every deed that breaks nothing, each its own phase, and nothing is lost.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongNothing)
 	o := scripted(g, Step{Name: "baseline"}, Step{Do: DeedChurn, Pace: 50}, Step{Do: DeedStorm}, Step{Do: DeedTakeover, Share: 0.2}, Step{Do: DeedStuck, Share: 0.1})
 	r, err := Script(t.Context(), o)
@@ -45,6 +46,7 @@ func TestScript(t *testing.T) {
 
 // A user whose socket was ended comes again, and goes on being judged.
 func TestScriptAgain(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongKill)
 	o := scripted(g, Step{Name: "one", For: time.Second}, Step{Name: "two"})
 	o.Again = true
@@ -60,6 +62,7 @@ func TestScriptAgain(t *testing.T) {
 }
 
 func TestScriptFindsFaults(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongLose)
 	r, err := Script(t.Context(), scripted(g, Step{Do: DeedChurn, Pace: 20, For: time.Second}))
 	if err != nil || r.Exit != ExitBroken || broken(r)["lost"] != 1 {
@@ -68,6 +71,7 @@ func TestScriptFindsFaults(t *testing.T) {
 }
 
 func TestScriptCrew(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongNothing)
 	o := scripted(g, Step{Do: DeedStorm}, Step{Do: DeedTakeover, Share: 0.5})
 	o.Options, _ = crewed(t, g, 2)

@@ -13,6 +13,7 @@ import (
 // the word is read in the poller's round of an earlier one: the kernel then lists
 // the sentinel ahead of that socket.
 func TestSentinelComesLast(t *testing.T) {
+	t.Parallel()
 	e, err := loop.New(loop.Options{Client: true, Pollers: 1})
 	if err != nil {
 		t.Fatal(err)

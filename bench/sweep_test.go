@@ -40,6 +40,7 @@ func TestSweepFindsTheKnee(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	g := newGate(t, 2, wrongNothing)
 	f := small(g)
 	f.Rate, f.Duration = 100, 200*time.Millisecond

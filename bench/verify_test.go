@@ -12,6 +12,7 @@ func verifying(g *gate) VerifyOptions {
 }
 
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	r, err := Verify(t.Context(), verifying(newGate(t, 2, wrongNothing)))
 	if err != nil || len(broken(r)) > 0 || len(r.Errors) > 0 || len(r.Parts) != 6 {
 		t.Fatalf("error %v:\n%s", err, tableOf(r))
@@ -28,6 +29,7 @@ func TestVerify(t *testing.T) {
 
 // A promise broken in any part breaks the whole, and the rest still runs.
 func TestVerifyFindsFaults(t *testing.T) {
+	t.Parallel()
 	r, err := Verify(t.Context(), verifying(newGate(t, 2, wrongRepeat)))
 	if err != nil || r.Exit != ExitBroken || r.Parts[0].Exit != ExitBroken || broken(r)["repeated"] != 1 || len(r.Parts) != 6 || len(r.Oracle.Findings) != 1 {
 		t.Fatalf("error %v:\n%s", err, tableOf(r))
@@ -35,6 +37,7 @@ func TestVerifyFindsFaults(t *testing.T) {
 }
 
 func TestVerifyFailure(t *testing.T) {
+	t.Parallel()
 	o := VerifyOptions{}
 	o.Addrs = []string{"nowhere"}
 	if _, err := Verify(t.Context(), o); err == nil {

@@ -41,6 +41,7 @@ func find(t *testing.T, list []Finding, name string) Finding {
 }
 
 func TestDoctorSuccess(t *testing.T) {
+	t.Parallel()
 	list := Doctor(t.Context(), DoctorOptions{Sessions: 1000, Root: healthy()})
 	for _, f := range list {
 		// What this machine really does is not the test's business.
@@ -94,6 +95,7 @@ func TestDoctorFailure(t *testing.T) {
 
 // A Redis and a NATS that are there, and that are not.
 func TestDoctorLatency(t *testing.T) {
+	t.Parallel()
 	l, err := startPod(t.Context(), programs)
 	if err != nil {
 		t.Fatal(err)
