@@ -28,9 +28,10 @@ type LocalOptions struct {
 	NATSServer  string   // default nats-server
 	Env         []string // more settings of the gateways, NAME=value
 	Dir         string   // for logs and the stream; default a temporary one, removed by Close
+	Host        string   // address of this machine that all listen on, default 127.0.0.1
 }
 
-// Local is a Redis, a NATS server and gateways on loopback, each a process of
+// Local is a Redis, a NATS server and gateways of this machine, each a process of
 // its own, for runs that need a cluster of this machine or break one.
 type Local struct {
 	// Static after StartLocal.
@@ -66,6 +67,7 @@ func StartLocal(ctx context.Context, o LocalOptions) (l *Local, err error) {
 	orString(&o.Gateway, "daisi-ws")
 	orString(&o.RedisServer, "redis-server")
 	orString(&o.NATSServer, "nats-server")
+	orString(&o.Host, "127.0.0.1")
 	l = &Local{opts: o, dir: o.Dir, APIKey: secret(16), TokenKey: secret(32)}
 	if l.dir == "" {
 		if l.dir, err = os.MkdirTemp("", "daisi-bench-"); err != nil {
@@ -124,7 +126,7 @@ func (l *Local) freePort() (int, error) {
 		if taken[port] {
 			continue
 		}
-		ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		ln, err := net.Listen("tcp", l.opts.Host+":"+strconv.Itoa(port))
 		if err != nil {
 			continue
 		}
@@ -133,7 +135,7 @@ func (l *Local) freePort() (int, error) {
 		}
 		return port, nil
 	}
-	return 0, errors.New("no free port on loopback")
+	return 0, errors.New("no free port on " + l.opts.Host)
 }
 
 func (l *Local) startStores(ctx context.Context) error {
@@ -141,8 +143,8 @@ func (l *Local) startStores(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.Redis = fmt.Sprintf("redis://127.0.0.1:%d/0", redisPort)
-	l.redis, err = StartChild(l.dir, "redis", nil, l.opts.RedisServer, "--port", strconv.Itoa(redisPort), "--bind", "127.0.0.1",
+	l.Redis = fmt.Sprintf("redis://%s:%d/0", l.opts.Host, redisPort)
+	l.redis, err = StartChild(l.dir, "redis", nil, l.opts.RedisServer, "--port", strconv.Itoa(redisPort), "--bind", l.opts.Host, "--protected-mode", "no",
 		"--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--maxclients", "10000")
 	if err != nil {
 		return err
@@ -151,9 +153,9 @@ func (l *Local) startStores(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.NATS = fmt.Sprintf("nats://127.0.0.1:%d", natsPort)
+	l.NATS = fmt.Sprintf("nats://%s:%d", l.opts.Host, natsPort)
 	conf := filepath.Join(l.dir, "nats.conf")
-	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\nmax_payload: 8MB\njetstream { store_dir: %q }\n", natsPort, filepath.Join(l.dir, "jetstream"))
+	text := fmt.Sprintf("listen: \"%s:%d\"\nmax_payload: 8MB\njetstream { store_dir: %q }\n", l.opts.Host, natsPort, filepath.Join(l.dir, "jetstream"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
@@ -194,7 +196,7 @@ func (l *Local) newPod(i int) (*Pod, error) {
 		if err != nil {
 			return nil, err
 		}
-		*where = "127.0.0.1:" + strconv.Itoa(port)
+		*where = l.opts.Host + ":" + strconv.Itoa(port)
 	}
 	p.Internal = "http://" + p.Internal
 	return p, nil

@@ -29,25 +29,43 @@ func (r *process) over() bool {
 	}
 }
 
-// binary is built once per test binary, without cgo, as it is shipped.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "daisi-ws-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "daisi-ws")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/daisi/daisi-ws/cmd/daisi-ws")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build daisi-ws: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// Programs are built once per test binary, without cgo, as they are shipped.
+var (
+	gatewayProgram = program("daisi-ws")
+	benchProgram   = program("daisi-bench")
+)
+
+func program(name string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", name+"-")
+		if err != nil {
+			return "", err
+		}
+		path := filepath.Join(dir, name)
+		cmd := exec.Command("go", "build", "-trimpath", "-o", path, "github.com/daisi/daisi-ws/cmd/"+name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
+		}
+		return path, nil
+	})
+}
 
 // Binary is the daisi-ws binary that pods run as processes.
 func Binary(t testing.TB) string {
 	t.Helper()
-	path, err := binary()
+	return built(t, gatewayProgram)
+}
+
+// Bench is the daisi-bench binary.
+func Bench(t testing.TB) string {
+	t.Helper()
+	return built(t, benchProgram)
+}
+
+func built(t testing.TB, program func() (string, error)) string {
+	t.Helper()
+	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
