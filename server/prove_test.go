@@ -129,21 +129,3 @@ func TestProveIdleSessions(t *testing.T) {
 	passed(t, r, err)
 	t.Logf("goroutines: %.0f without a session", before)
 }
-
-// Redis and NATS stopped, then killed and restarted (Redis empty), a pod
-// killed with -9: clients stay, events wait and come; afterwards the fan-out
-// proof holds in the same processes.
-func TestProveFaultsThenNothingIsLost(t *testing.T) {
-	waits(t)
-	c := clustertest.Start(t, clustertest.Options{Pods: 3, Processes: true})
-	watch := newWatcher(c)
-	watch.during("redis stopped", proofOutage, c.Redis.Stop, c.Redis.Cont)
-	watch.during("redis killed, empty", proofOutage/2, c.Redis.Kill, func() { c.Redis.Restart(false) })
-	watch.during("nats stopped", proofOutage, c.NATS.Stop, c.NATS.Cont)
-	watch.during("nats killed, store kept", proofOutage/2, c.NATS.Kill, func() { c.NATS.Restart(true) })
-	watch.during("pod-2 killed -9", proofOutage/2, func() { watch.forget(2); c.Pods[2].Kill() }, c.Pods[2].Start)
-	watch.end()
-	c.AwaitWhole()
-	r, err := bench.Fanout(context.Background(), fanoutOptions(c))
-	passed(t, r, err)
-}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/daisi/daisi-ws/session"
@@ -79,4 +80,14 @@ func TestEventsOf(t *testing.T) {
 	f("z", []session.Owner{"z"}, 3)
 	owners = [][]session.Owner{{"s"}, {"s"}, {"s"}}
 	f("s", nil, 1, 2, 3, 4, 5)
+}
+
+// ReaderOf is the place in owners of the pod that reads an agent's events, for
+// tests of whole clusters.
+func ReaderOf(company, agent string, partitions int, owners []session.Owner) int {
+	live := make([]session.Pod, len(owners))
+	for i, o := range owners {
+		live[i].Owner = o
+	}
+	return slices.Index(owners, ownerOf(session.Partition(company, agent, partitions), live))
 }

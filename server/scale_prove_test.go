@@ -13,7 +13,7 @@ const (
 	proofTime     = 10 * time.Second
 	proofUsers    = 1000
 	proofIdle     = 15000
-	proofOutage   = 10 * time.Second
+	proofOutage   = 30 * time.Second
 	proofSettle   = 10 * time.Second
 
 	chaosSessions = 3000
@@ -40,3 +40,6 @@ const (
 	proofStuck      = 40
 	proofFlood      = 1000
 )
+
+// How long pods stand still.
+var proofStops = []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second, time.Minute}

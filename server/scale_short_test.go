@@ -40,3 +40,6 @@ const (
 	proofStuck      = 5
 	proofFlood      = 50
 )
+
+// How long pods stand still.
+var proofStops = []time.Duration{200 * time.Millisecond, 3 * time.Second}

@@ -41,7 +41,7 @@ type Options struct {
 	Redis     string // RedisSingle
 	Processes bool   // of the binary, instead of gateways in this process
 	TLS       bool   // wss, with a certificate made for the test
-	Links     bool   // each pod has ways of its own to NATS and a single Redis
+	Links     bool   // each pod has ways of its own to NATS and a single Redis, and the others to it
 
 	Options func(pod int, o *server.Options) // changes those of a gateway in this process
 	Env     func(pod int) []string           // more environment of a process, NAME=value

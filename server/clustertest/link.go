@@ -13,8 +13,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Link is one pod's way to Redis or NATS, which a test can cut or slow down for
-// this pod alone (Options.Links).
+// Link is one pod's way to Redis or NATS, or that of others to it, which a test
+// can cut or slow down for this pod alone (Options.Links).
 type Link struct {
 	t     testing.TB
 	proxy *toxiproxy.Proxy

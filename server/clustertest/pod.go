@@ -31,6 +31,7 @@ type Pod struct {
 	rpc      string
 
 	NATS, Redis *Link // Options.Links
+	Peers       *Link // of it: the other pods' way to this one
 
 	gateway *gateway // in this process
 	process *process // of its own
@@ -50,6 +51,7 @@ func (c *Cluster) newPod(i int) *Pod {
 	}
 	if c.o.Links {
 		p.NATS, p.Redis = newLink(c.t, strings.TrimPrefix(c.NATS.URL, "nats://")), newLink(c.t, c.Redis.Addr)
+		p.Peers = newLink(c.t, p.rpc)
 	}
 	return p
 }
@@ -60,6 +62,14 @@ func (p *Pod) urls() (redis, nats string) {
 		return p.Redis.through(p.c.RedisURL), p.NATS.through(p.c.NATS.URL)
 	}
 	return p.c.RedisURL, p.c.NATS.URL
+}
+
+// told is where other pods are told to find this one.
+func (p *Pod) told() string {
+	if p.c.o.Links {
+		return p.Peers.proxy.Listen
+	}
+	return p.rpc
 }
 
 // freeAddr is a port of this cluster's own, which pods keep over restarts.
@@ -83,7 +93,7 @@ func (p *Pod) running() bool { return p.gateway != nil || p.process != nil }
 
 func (p *Pod) begin() *gateway {
 	log := new(logBook)
-	o := server.Options{PodID: p.ID, PodAddr: p.rpc, Log: zerolog.New(log).Level(zerolog.InfoLevel)}
+	o := server.Options{PodID: p.ID, PodAddr: p.told(), Log: zerolog.New(log).Level(zerolog.InfoLevel)}
 	o.HTTP.Addr, o.Internal.Addr, o.RPC.Addr = p.public, p.internal, p.rpc
 	o.RPC.Insecure = true
 	o.Redis.URL, o.NATS.URL = p.urls()

@@ -113,7 +113,7 @@ func (p *Pod) environment() []string {
 	redis, nats := p.urls()
 	env := []string{
 		"PATH=" + os.Getenv("PATH"),
-		"DWS_POD_ID=" + p.ID, "DWS_POD_ADDR=" + p.rpc,
+		"DWS_POD_ID=" + p.ID, "DWS_POD_ADDR=" + p.told(),
 		"DWS_HTTP_ADDR=" + p.public, "DWS_INTERNAL_ADDR=" + p.internal, "DWS_RPC_ADDR=" + p.rpc, "DWS_RPC_INSECURE=true",
 		"DWS_REDIS_URL=" + redis, "DWS_NATS_URL=" + nats, "DWS_NATS_CREATE_STREAM=true",
 		"DWS_AUTH_API_KEY=" + APIKey, "DWS_AUTH_MINT_KEY=" + MintKey, "DWS_AUTH_ADMIN_KEY=" + AdminKey,
