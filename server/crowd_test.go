@@ -183,11 +183,9 @@ func (k *crowd) stays(t *testing.T) {
 	}
 }
 
-// judge is I2's measure over pairs of a baseline and an attack: the median p99
-// under attack is at most twice the baseline's, or 5 ms more. The short form
-// shares its machine with other tests, and judges only what can't be chance.
-func judge(t *testing.T, what string, quiet, attack []measured) {
-	t.Helper()
+// slowed is I2's measure over pairs of a baseline and an attack: the median p99
+// under attack is at most twice the baseline's, or 5 ms more.
+func slowed(quiet, attack []measured) (base, under, limit time.Duration) {
 	median := func(all []measured) time.Duration {
 		p := make([]time.Duration, len(all))
 		for i, m := range all {
@@ -196,8 +194,15 @@ func judge(t *testing.T, what string, quiet, attack []measured) {
 		slices.Sort(p)
 		return p[len(p)/2]
 	}
-	base, under := median(quiet), median(attack)
-	limit := max(2*base, base+5*time.Millisecond)
+	base, under = median(quiet), median(attack)
+	return base, under, max(2*base, base+5*time.Millisecond)
+}
+
+// judge holds it against its limit. The short form shares its machine with other
+// tests, and judges only what can't be chance.
+func judge(t *testing.T, what string, quiet, attack []measured) {
+	t.Helper()
+	base, under, limit := slowed(quiet, attack)
 	t.Logf("%s: p99 %v without, %v with it (medians of %d pairs; limit %v)", what, base, under, len(quiet), limit)
 	if under > limit && !shortForm || under > 2*time.Second {
 		t.Errorf("%s: p99 %v, more than %v", what, under, limit)

@@ -16,3 +16,5 @@ func (faults) queue(c *loop.Conn, f *loop.Frame) error { return c.Queue(f) }
 func (faults) fences(list []session.Fence) []session.Fence { return list }
 
 func (faults) killed(f killed) killed { return f }
+
+func (faults) fed() {}

@@ -16,7 +16,7 @@ type Fault struct {
 	// Kind of a delivery: "drop", "double" or "swap", with the next one to the
 	// same socket. Of kills: "deaf", they are not heard; "unfenced", nor are fences
 	// obeyed; "unkilled", they are answered and not done; "late", or done 300 ms
-	// after the answer.
+	// after the answer. "starve": replays hold the lock of their partition.
 	Kind  string
 	After uint64 // deliveries of this process before a wrong one
 
@@ -93,5 +93,15 @@ func (*faults) killed(f killed) killed {
 		default:
 			f(key, epoch, answer)
 		}
+	}
+}
+
+// starved is how long a replay that starves others holds the lock for an event.
+const starved = 500 * time.Microsecond
+
+// fed is called for every event of a replay, under the shard's lock.
+func (*faults) fed() {
+	if plantedKind() == "starve" {
+		time.Sleep(starved)
 	}
 }

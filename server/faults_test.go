@@ -104,3 +104,23 @@ func TestProveServerFaultsOfTakeovers(t *testing.T) {
 	f("unkilled", true)
 	f("late", true)
 }
+
+// Replays that hold up live events of their partition are seen by the measure
+// that TestProveResumesBesideLiveSessions goes by.
+func TestProveServerFaultsOfReplays(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{})
+	history(t, c)
+	k := newCrowd(t, c, proofCrowd, resumedAgents)
+	k.measure(t, 100, proofMeasure)
+	stream, _ := place(c.Dial(c.Pods[0], user("acme", "nobody", "u"), "resume="))
+	quiet := k.measure(t, 100, proofMeasure)
+	server.PlantFault(&server.Fault{Kind: "starve"})
+	defer server.PlantFault(nil)
+	done := make(chan stormed, 1)
+	go func() { done <- resumeStorm(t, c, stream) }()
+	attack := k.measure(t, 100, time.Second)
+	<-done
+	if base, under, limit := slowed([]measured{quiet}, []measured{attack}); under <= limit {
+		t.Errorf("p99 %v, then %v, within %v: replays that hold the lock starved nobody", base, under, limit)
+	}
+}

@@ -112,12 +112,63 @@ func TestProveFanoutOverThreeProcesses(t *testing.T) {
 	}
 }
 
+// takeoverLimits are those of guarantees; the short form shares its machine with
+// other tests, and judges no time.
+func takeoverLimits() string {
+	if shortForm {
+		return ""
+	}
+	return "takeover.p99<=50ms,takeover_same_pod.p99<=50ms"
+}
+
+func takeoverOptions(c *clustertest.Cluster) bench.TakeoverOptions {
+	o := bench.TakeoverOptions{Options: benchOptions(c), Users: proofUsers}
+	o.Thresholds = takeoverLimits()
+	return o
+}
+
 // Every old socket's 4402 is seen before the newcomer's ready; then exactly
-// the newest socket of each user has the event.
+// the newest socket of each user has the event. Across pods and within one, while
+// nothing else happens, and beside other sessions that are sent events.
 func TestProveTakeover(t *testing.T) {
 	c := clustertest.Start(t, clustertest.Options{Pods: 2, Processes: true})
-	r, err := bench.Takeover(context.Background(), bench.TakeoverOptions{Options: benchOptions(c), Users: proofUsers})
+	r, err := bench.Takeover(context.Background(), takeoverOptions(c))
 	passed(t, r, err)
+
+	load := bench.FanoutOptions{
+		Options: benchOptions(c), Sessions: proofSessions, Receivers: 10, Rate: proofRate, Duration: time.Second,
+	}
+	load.Thresholds = "closed==0,gaps==0"
+	load.During = func(ctx context.Context, _ *bench.Stage) error {
+		r, err := bench.Takeover(ctx, takeoverOptions(c))
+		passed(t, r, err)
+		return nil
+	}
+	r, err = bench.Fanout(context.Background(), load)
+	passed(t, r, err)
+	for _, p := range c.Pods {
+		p.Check()
+	}
+}
+
+// What the limit is worth: behind a slow Redis it is missed.
+func TestProveTakeoverControl(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{Pods: 2, Links: true})
+	for _, p := range c.Pods {
+		p.Redis.Slow(40*time.Millisecond, 0)
+	}
+	o := takeoverOptions(c)
+	o.Users, o.Thresholds = 20, "takeover.p99<=50ms,takeover_same_pod.p99<=50ms"
+	r, err := bench.Takeover(context.Background(), o)
+	show(t, r, err)
+	if r.Exit != bench.ExitThreshold && r.Exit != bench.ExitGenerator {
+		t.Errorf("exit %v, want a threshold missed", r.Exit)
+	}
+	for _, th := range r.Thresholds {
+		if th.Figure == "takeover.p99" && th.OK {
+			t.Errorf("takeovers behind a Redis that takes 40 ms kept %s", th.Text)
+		}
+	}
 }
 
 // Idle sessions in one process: memory of user and kernel, goroutines, CPU of

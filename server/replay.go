@@ -272,6 +272,7 @@ func (p *replays) feedStep(r *replay, frames []heldFrame) (took int, err error) 
 	}
 	s := &r.c.Session
 	took, err = p.env.index.Feed(s, seqs[:len(frames)], func(i int) session.Put {
+		new(faults).fed()
 		switch err := s.Sock().Queue(frames[i].frame); {
 		case err == nil:
 			return session.Queued

@@ -38,6 +38,8 @@ const (
 	proofStorm      = 15000
 	proofGroup      = 9000
 	proofStuck      = 40
+	proofResumes    = 200
+	proofHistory    = 1000
 	proofFlood      = 1000
 )
 

@@ -38,6 +38,8 @@ const (
 	proofStorm      = 300
 	proofGroup      = 100
 	proofStuck      = 5
+	proofResumes    = 20
+	proofHistory    = 100
 	proofFlood      = 50
 )
 

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -27,6 +28,11 @@ var (
 	stormAddr = flag.String("storm", "", "address to storm; the test binary then does nothing else")
 	stormSize = flag.Int("storm-size", 0, "logins")
 	stormRate = flag.Float64("storm-rate", 0, "offered a second, by schedule; 0: 32 at once, each after another")
+
+	// They may be other users of a crowd's agents, who resume.
+	stormStream = flag.String("storm-stream", "", "resume from the start of this stream")
+	stormAgents = flag.Int("storm-agents", 0, "agents of the crowd")
+	stormOwed   = flag.Int("storm-owed", 0, "old events that each of them is owed")
 )
 
 // stormed is what a storm came to.
@@ -35,15 +41,29 @@ type stormed struct {
 	Refused  map[string]int `json:"refused"`
 	Seconds  float64        `json:"seconds"` // from the first offer to the last acceptance
 	PerS     float64        `json:"per_s"`   // accepted, over that time
+	Old      int64          `json:"old"`     // events that were replayed, and until when
+	Replayed float64        `json:"replayed"`
 }
 
 // counted is the handler of a stormer's session.
-type counted struct{ ready *atomic.Int64 }
+type counted struct{ ready, old *atomic.Int64 }
 
 func (counted) Tick(*loop.Conn, uint32) (next uint32) { return 0 }
 func (counted) Closed(*loop.Conn, loop.End)           {}
-func (h counted) Message(*loop.Conn, ws.OpCode, []byte) {
-	h.ready.Add(1)
+func (h counted) Message(_ *loop.Conn, _ ws.OpCode, b []byte) {
+	if bytes.Contains(b, []byte(`"old":`)) {
+		h.old.Add(1)
+	} else {
+		h.ready.Add(1)
+	}
+}
+
+// stormer is who the i-th login of a storm is.
+func stormer(i int) (key session.Key, query string) {
+	if *stormStream != "" {
+		return user("acme", fmt.Sprint("crowd", i%*stormAgents), fmt.Sprint("storm", i)), "&resume=" + *stormStream + ":0"
+	}
+	return user("storm", fmt.Sprintf("ag%d", i/10), fmt.Sprintf("u%d", i)), ""
 }
 
 // TestStormer is the storm's process; without its flags it is nothing.
@@ -64,22 +84,22 @@ func TestStormer(t *testing.T) {
 	go func() { done <- engine.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 
-	var ready atomic.Int64
+	var ready, old atomic.Int64
 	var mu sync.Mutex
 	out := stormed{Refused: map[string]int{}}
 	var last time.Time
 	urls := make([]string, *stormSize)
 	for i := range urls {
-		key := user("storm", fmt.Sprintf("ag%d", i/10), fmt.Sprintf("u%d", i))
+		key, query := stormer(i)
 		token, err := ring.Mint(session.Claims{Company: key.Company, Agent: key.Agent, User: key.User, ExpiresAt: time.Now().Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		urls[i] = "ws://" + *stormAddr + "/ws/storm/" + key.Agent + "?x-api-key=" + clustertest.APIKey + "&token=" + url.QueryEscape(token)
+		urls[i] = "ws://" + *stormAddr + "/ws/" + key.Company + "/" + key.Agent + "?x-api-key=" + clustertest.APIKey + "&token=" + url.QueryEscape(token) + query
 	}
 	began := time.Now()
 	login := func(i int) {
-		_, err := engine.Dial(ctx, loop.DialOptions{URL: urls[i], LocalAddr: source(i), Timeout: 15 * time.Second}, counted{&ready})
+		_, err := engine.Dial(ctx, loop.DialOptions{URL: urls[i], LocalAddr: source(i), Timeout: 15 * time.Second}, counted{&ready, &old})
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {
@@ -110,15 +130,23 @@ func TestStormer(t *testing.T) {
 	wg.Wait()
 	out.Seconds = last.Sub(began).Seconds()
 	out.PerS = float64(out.Accepted) / out.Seconds
+	for owed := int64(*stormOwed * *stormSize); old.Load() < owed && time.Since(began) < time.Minute; {
+		time.Sleep(5 * time.Millisecond)
+	}
+	out.Old, out.Replayed = old.Load(), time.Since(began).Seconds()
 	b, _ := json.Marshal(out)
 	fmt.Printf("stormed %s\n", b)
 }
 
 // storm runs one to its end.
-func storm(t *testing.T, c *clustertest.Cluster, size int, rate float64) (out stormed) {
+func storm(t *testing.T, c *clustertest.Cluster, size int, rate float64, flags ...string) (out stormed) {
 	t.Helper()
-	cmd := exec.Command("nice", "-n", "10", os.Args[0], "-test.run", "^TestStormer$", "-test.v",
-		"-storm", c.Pods[0].Addr(), "-storm-size", fmt.Sprint(size), "-storm-rate", fmt.Sprint(rate))
+	in := c.Pods[0].Metrics()["dws_active_connections"]
+	flags = append([]string{
+		"-n", "10", os.Args[0], "-test.run", "^TestStormer$", "-test.v",
+		"-storm", c.Pods[0].Addr(), "-storm-size", fmt.Sprint(size), "-storm-rate", fmt.Sprint(rate),
+	}, flags...)
+	cmd := exec.Command("nice", flags...)
 	text, err := cmd.CombinedOutput()
 	_, line, ok := strings.Cut(string(text), "stormed ")
 	if err != nil || !ok {
@@ -130,7 +158,7 @@ func storm(t *testing.T, c *clustertest.Cluster, size int, rate float64) (out st
 	}
 	c.Eventually(60*time.Second, "the storm is over", func() bool {
 		m := c.Pods[0].Metrics()
-		return m["dws_active_connections"] == float64(proofStormCrowd) && m["dws_pending_connections"] == 0
+		return m["dws_active_connections"] == in && m["dws_pending_connections"] == 0
 	})
 	return out
 }

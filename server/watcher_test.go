@@ -51,7 +51,7 @@ func newWatcher(c *clustertest.Cluster, agent string, pods ...int) *watcher {
 		}
 	}
 	w.wg.Go(w.publish)
-	c.Eventually(arrival, "events are on their way", func() bool { return len(w.stored()) >= 5 })
+	c.Eventually(arrival, "events are on their way", func() bool { return len(w.stored()) >= 75 }) // whoever read before has handed over
 	return w
 }
 
