@@ -177,7 +177,7 @@ func (l *Local) startStores(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return await(ctx, 20*time.Second, "nats-server", func() error {
+	err = await(ctx, 20*time.Second, "nats-server", func() error {
 		if err := l.nats.lives(); err != nil {
 			return err
 		}
@@ -187,6 +187,11 @@ func (l *Local) startStores(ctx context.Context) error {
 		}
 		return err
 	})
+	if err == nil {
+		l.redis.prefer()
+		l.nats.prefer()
+	}
+	return err
 }
 
 func (l *Local) newPod(i int) (*Pod, error) {

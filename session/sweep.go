@@ -12,7 +12,7 @@ import (
 const (
 	sweepers   = 16              // partitions swept at a time
 	sweepLimit = 5 * time.Second // of one sweep: a dead slot must not hold up the others
-	sweepAgain = 5 * time.Second // after one that failed
+	sweepAgain = 5 * time.Second // after one that failed; twice as long after each that fails again
 )
 
 // sweepPlan is Run's own: when each partition is due, and which are at work.
@@ -20,6 +20,7 @@ type sweepPlan struct {
 	due   []time.Duration
 	busy  []bool
 	again []bool // asked for while busy
+	fails []int  // in a row
 }
 
 // next is the most overdue partition, or how long to wait for one.
@@ -49,7 +50,7 @@ func (m *Manager[C]) Run(ctx context.Context) error {
 	defer cancel()
 	m.start()
 	p := m.o.Partitions
-	plan := sweepPlan{due: make([]time.Duration, p), busy: make([]bool, p), again: make([]bool, p)}
+	plan := sweepPlan{due: make([]time.Duration, p), busy: make([]bool, p), again: make([]bool, p), fails: make([]int, p)}
 	now := m.o.Now()
 	for n := range plan.due {
 		plan.due[n] = now + m.o.SweepEvery*time.Duration(n+1)/time.Duration(p)
@@ -86,8 +87,11 @@ func (m *Manager[C]) Run(ctx context.Context) error {
 			}
 			plan.busy[d.n] = false
 			plan.due[d.n] = m.o.Now()
+			if plan.fails[d.n]++; d.ok {
+				plan.fails[d.n] = 0
+			}
 			if !plan.again[d.n] {
-				plan.due[d.n] += m.after(d)
+				plan.due[d.n] += m.after(d.n, plan.fails[d.n])
 			}
 			plan.again[d.n] = false
 		}
@@ -100,15 +104,16 @@ func (m *Manager[C]) Run(ctx context.Context) error {
 	return broken
 }
 
-// after is when a partition is due again.
-func (m *Manager[C]) after(d sweepDone) time.Duration {
+// after is when partition n is due again, which failed so many times in a row:
+// sweeps that time out must not be what keeps Redis too slow for them.
+func (m *Manager[C]) after(n, fails int) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case len(m.urgent[d.n]) > 0:
+	case len(m.urgent[n]) > 0:
 		return 0
-	case !d.ok:
-		return min(sweepAgain, m.o.SweepEvery)
+	case fails > 0:
+		return min(sweepAgain<<min(fails-1, 8), m.o.SweepEvery/2)
 	}
 	return m.o.SweepEvery
 }

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -143,4 +145,50 @@ func (d deadSlot) Inc(ctx context.Context, n int) (string, uint64, error) {
 		return "", 0, ctx.Err()
 	}
 	return d.pod.Inc(ctx, n)
+}
+
+// Sweeps that fail come again later and later, but often enough that one that
+// succeeds keeps the gates open.
+func TestSweepsThatFailBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		a := w.pod(t, "a@1")
+		for n := range testPartitions {
+			if err := a.Assert(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.mustLogin(t, alice, Login{})
+		var mu sync.Mutex
+		var tries []time.Time
+		a.setFault(func(op string, _ bool) error {
+			if op == "inc" {
+				mu.Lock()
+				defer mu.Unlock()
+				tries = append(tries, time.Now())
+				return errors.New("too slow")
+			}
+			return nil
+		})
+		began := time.Now()
+		running(t, a)
+		time.Sleep(250 * time.Second)
+		synctest.Wait()
+		mu.Lock()
+		if age := tries[0].Sub(began); age > 101*time.Second {
+			t.Errorf("first after %v", age)
+		}
+		perPartition := float64(len(tries)) / float64(testPartitions)
+		if perPartition < 4 || perPartition > 12 {
+			t.Errorf("%.1f tries of each partition in 250 s", perPartition)
+		}
+		mu.Unlock()
+		a.setFault(nil)
+		time.Sleep(51 * time.Second)
+		for n := range testPartitions {
+			if age := time.Since(a.m.Swept(n)); age > 51*time.Second {
+				t.Errorf("partition %d was swept %v ago", n, age)
+			}
+		}
+	})
 }
