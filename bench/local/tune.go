@@ -213,6 +213,8 @@ func best(list []Tried) (Tried, string) {
 	b := slices.MinFunc(list, func(x, y Tried) int { return cmp.Compare(x.CPU, y.CPU) })
 	gain := 1 - b.CPU/def.CPU
 	switch {
+	case len(def.cpu) < leastRuns:
+		return def, fmt.Sprintf("%d runs of each are too few to tell", len(def.cpu))
 	case b.Default:
 		return def, "the default costs least"
 	case !b.Apart(def):

@@ -95,6 +95,7 @@ func TestTuneEnds(t *testing.T) {
 	f(time.Minute, "100 (default) 9.00 s 9.00 s 9.00 s 0 0 B 5 1", "")
 	f(10*time.Second, "0 B 3 1", "")
 	f(5500*time.Millisecond, "0 B 2 0", "2 rounds within")
+	f(5500*time.Millisecond, "best GOGC=100 2 runs of each are too few", "2 rounds within")
 	f(time.Second, "", "0 rounds within")
 }
 
