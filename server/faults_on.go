@@ -97,7 +97,7 @@ func (*faults) killed(f killed) killed {
 }
 
 // starved is how long a replay that starves others holds the lock for an event.
-const starved = 500 * time.Microsecond
+const starved = 2 * time.Millisecond
 
 // fed is called for every event of a replay, under the shard's lock.
 func (*faults) fed() {
