@@ -5,14 +5,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/natsx"
 	"github.com/daisi/daisi-ws/session"
 )
 
@@ -143,6 +147,51 @@ func FuzzEdge(f *testing.F) {
 		}
 		if n := manager.Index().Len(); n != 0 {
 			t.Fatalf("%d sessions left", n)
+		}
+	})
+}
+
+// FuzzAdmin hands requests to the internal routes, with the key of operators: each
+// is answered, with what the document of the API allows, without a panic.
+func FuzzAdmin(f *testing.F) {
+	e, manager := bare(f)
+	revoked := &fakeRevocations{apply: manager.SetRevocations}
+	e.env.core().revoker = revoked
+	e.env.poison = func() []natsx.Poison { return []natsx.Poison{{Seq: 1, Reason: natsx.PoisonSubject}} }
+	seed := func(method, path, body string) {
+		f.Add(fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, path, len(body), body))
+	}
+	for _, r := range e.internalRoutes() {
+		seed(r.method, r.path, "")
+	}
+	seed("GET", "/admin/sessions?limit=10&cursor=%7b%00&company=acme&agent=*", "")
+	seed("GET", "/admin/sessions/acme/%2e%2e/u%2F1", "")
+	seed("DELETE", "/admin/sessions/acme/ag1/u1", "")
+	seed("GET", "/admin/poison?after=18446744073709551615&limit=-1", "")
+	seed("GET", "/admin/revocations?kind=user", "")
+	seed("POST", "/admin/revoke", `{"kind":"user","company":"acme","agent":"ag1","user":"u1","until":"2099-01-01T00:00:00Z"}`)
+	seed("POST", "/admin/lift", `{"kind":"kid","kid":"k1","purpose":"admin"}`)
+	seed("POST", "/admin/revoke", `{"kind":"token","hash":"00","hash":[[[[[[`)
+	seed("POST", "/admin/drain", "{}")
+	handler := e.around(e.keyed(newMux(e.internalRoutes())))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(data)))
+		if err != nil || strings.HasPrefix(path.Clean("/"+r.URL.Path), "/debug/pprof") { // which take as long as they are asked to
+			return
+		}
+		r.RemoteAddr = "192.0.2.1:1"
+		r.Header.Set("X-Api-Key", testAdminKey)
+		revoked.set()
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code < 200 || w.Code > 599 || w.Code == http.StatusInternalServerError {
+			t.Fatalf("%s %s is answered %d %s", r.Method, r.URL, w.Code, w.Body)
+		}
+		if kind := w.Header().Get("Content-Type"); kind == "application/json" && !json.Valid(w.Body.Bytes()) {
+			t.Fatalf("%s %s is answered %d with no JSON: %q", r.Method, r.URL, w.Code, w.Body)
+		}
+		if n := e.m.panics.Get(); n != 0 {
+			t.Fatalf("%d panics", n)
 		}
 	})
 }
