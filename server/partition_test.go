@@ -56,7 +56,7 @@ func (w *fakeWorld) Lookup(_ context.Context, _ int, wants []session.Want, _ boo
 }
 
 func (w *fakeWorld) Beat() (time.Duration, uint64) { return w.age, w.lapses }
-func (w *fakeWorld) Stream() natsx.Stream { return natsx.Stream{ID: w.id, Partitions: 1, Last: w.told} }
+func (w *fakeWorld) Stream() natsx.Stream          { return natsx.Stream{ID: w.id, Partitions: 1, Last: w.told} }
 
 func (w *fakeWorld) LastSeq(context.Context) (first, last uint64, e error) {
 	return w.first, w.last, nil
