@@ -155,12 +155,15 @@ func (c *Conn) shutdownWrite() {
 	c.shutdown(unix.SHUT_WR)
 }
 
-// died is the one place where a Conn ends: the socket is closed, or will never
-// be adopted. Only the first call counts.
-func (c *Conn) died(err error) {
+// died is told that the socket is closed, or will never be adopted.
+func (c *Conn) died(err error) { c.dieUnless(flagDead, err) }
+
+// dieUnless is the one place where a Conn ends. With one of the flags in not it
+// does nothing; flagDead is one of them, for only the first call counts.
+func (c *Conn) dieUnless(not uint32, err error) {
 	s := c.shard
 	s.mu.Lock()
-	if c.is(flagDead) {
+	if c.is(not) {
 		s.mu.Unlock()
 		return
 	}
@@ -188,12 +191,5 @@ func (c *Conn) died(err error) {
 }
 
 // Abandon ends a Conn that was made and will not be adopted: what waited is
-// discarded, and Closed told with err. After Adopt it does nothing.
-func (c *Conn) Abandon(err error) {
-	c.shard.mu.Lock()
-	adopted := c.is(flagAdopting)
-	c.shard.mu.Unlock()
-	if !adopted {
-		c.died(err)
-	}
-}
+// discarded, and Closed told with err. Once Adopt has begun it does nothing.
+func (c *Conn) Abandon(err error) { c.dieUnless(flagDead|flagAdopting, err) }

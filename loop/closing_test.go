@@ -324,3 +324,39 @@ func TestCloseInAllOrders(t *testing.T) {
 		eventually(t, "empty tables", func() bool { return h.engine.Len() == 0 && client.Len() == 0 })
 	})
 }
+
+// Either Abandon ends a Conn, and Adopt is refused, or Adopt has it, and
+// Abandon does nothing: no socket is left that nobody closes.
+func TestAbandonBesideAdopt(t *testing.T) {
+	h := startHouse(t, houseOptions{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 2000 {
+		far, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		hd := newEcho()
+		c := h.engine.NewConn(hd)
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Abandon(nil) })
+		err = h.engine.Adopt(c, near, nil, nil)
+		wg.Wait()
+		if err == nil {
+			if len(hd.ended) > 0 {
+				t.Fatal("adopted and abandoned")
+			}
+			_ = far.Close()
+		}
+		waitEnd(t, hd.ended)
+		_ = far.Close()
+	}
+	eventually(t, "an empty table", func() bool { return h.engine.Len() == 0 })
+}
