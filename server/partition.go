@@ -100,6 +100,7 @@ type partition struct {
 	asserts  uint64    // how many succeeded
 	heard    time.Time // when a batch continued W last, or nothing was owed
 	owed     bool      // at the last look the stream had more than W
+	unserved bool      // nobody else brought what was owed last
 	trail    [2]trailMark
 	delivery delivery
 }
@@ -229,7 +230,7 @@ func (p *partition) Run(ctx context.Context) error {
 // one for each of them.
 func (p *partition) patience(now time.Time) time.Duration {
 	left := silence - now.Sub(p.heard)
-	if left <= 0 || p.broken.Load() {
+	if left <= 0 || p.unserved || p.broken.Load() {
 		return selfService - time.Duration(now.UnixNano())%selfService
 	}
 	return min(left, lookEvery-time.Duration(now.UnixNano())%lookEvery)
@@ -382,7 +383,7 @@ func (p *partition) take(ctx context.Context, x parcel) {
 			return // the leader itself does not know of it yet: it is read later
 		}
 	}
-	p.heard = time.Now()
+	p.heard, p.unserved = time.Now(), false
 	p.broken.Store(false)
 	if x.ack != nil {
 		p.other.Store(monotonic())

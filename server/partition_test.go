@@ -306,6 +306,21 @@ func TestSelfService(t *testing.T) {
 	if got := p.env.index.Watermark(0); got != 12 {
 		t.Errorf("W %d after silence", got)
 	}
+	p.heard = time.Now()
+	w.events, w.last = events(13), 13
+	if p.patience(time.Now()) > selfService {
+		t.Error("waits for a reader that is not there")
+	}
+	p.selfServe(context.Background())
+	if got := p.env.index.Watermark(0); got != 13 {
+		t.Errorf("W %d: what came next was late, too", got)
+	}
+	p.take(context.Background(), parcel{batch: &session.Batch{Stream: "s", From: 13, Upto: 13, Inc: p.Inc()}})
+	w.events, w.last = events(14), 14
+	p.selfServe(context.Background())
+	if got := p.env.index.Watermark(0); got != 13 {
+		t.Errorf("W %d though a reader is back", got)
+	}
 }
 
 // Silence counts from when more is known to be owed, not from when an idle

@@ -26,14 +26,17 @@ func (p *partition) listen(now time.Time) {
 
 // selfServe reads the stream itself while nobody else brings it.
 func (p *partition) selfServe(ctx context.Context) {
-	if !p.broken.Load() && time.Since(p.heard) < silence {
+	if !p.broken.Load() && !p.unserved && time.Since(p.heard) < silence {
 		return
 	}
+	w := p.env.index.Watermark(p.n)
 	if !p.isOpen() {
 		p.openGate(ctx) // repairs as well
 		return
 	}
 	_ = p.repair(ctx, "silence")
+	// Only what comes first behind a reader that is no more is late.
+	p.unserved = p.unserved || p.env.index.Watermark(p.n) > w
 }
 
 // repair delivers (W, last] from the stream, until it was done under one
