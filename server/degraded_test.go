@@ -62,11 +62,12 @@ func TestProveFaultsThenNothingIsLost(t *testing.T) {
 	if shortForm {
 		refused = "" // over before a login gives up
 	}
+	const told = 5 * time.Second // of silence, and /readyz speaks of NATS
 	beyond := func(d time.Duration) time.Duration { return d + 3*time.Second }
 	w.during(outage{what: "Redis stands still", d: long, begin: c.Redis.Stop, mend: c.Redis.Cont, degraded: true, login: refused, late: beyond(long)})
 	w.during(outage{what: "Redis is killed, and back empty", d: short, begin: c.Redis.Kill, mend: func() { c.Redis.Restart(false) }, degraded: true, late: beyond(short)})
 	w.during(outage{what: "Redis loses all keys", begin: c.Redis.Flush, mend: func() {}, late: beyond(0)})
-	w.during(outage{what: "NATS stands still", d: long, begin: c.NATS.Stop, mend: c.NATS.Cont, degraded: true, login: "in", late: beyond(long)})
+	w.during(outage{what: "NATS stands still", d: long, begin: c.NATS.Stop, mend: c.NATS.Cont, degraded: long > told, login: "in", late: beyond(long)})
 	w.during(outage{what: "NATS is killed, its store kept", d: short, begin: c.NATS.Kill, mend: func() { c.NATS.Restart(true) }, degraded: true, login: "in", late: beyond(short)})
 	w.during(outage{what: "all consumers are deleted", begin: func() { c.NATS.DeleteConsumers(t, "dws_events") }, mend: func() {}, late: beyond(0)})
 	w.during(outage{what: "the publisher's stream is deleted, and made again by a pod", d: short, begin: func() {
