@@ -52,8 +52,9 @@ func (d *deeds) expire(now time.Duration) {
 	}
 }
 
-// missing are the changes that do again what got does not show. When keys were lost, lifts are told again in any case: others may
-// be about to write again what was lifted.
+// missing are the changes that do again what got does not show. When keys were
+// lost, lifts are told again in any case: others may be about to write again what
+// was lifted.
 func (d *deeds) missing(got *session.Revocations, lost bool, now time.Duration) (changes []change) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -10,17 +10,24 @@ import (
 	"time"
 )
 
+// podWithAlice is a pod that agrees with Redis about all partitions, and has a
+// session.
+func podWithAlice(t *testing.T) *pod {
+	t.Helper()
+	a := newWorld().pod(t, "a@1")
+	for n := range testPartitions {
+		if err := a.Assert(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.mustLogin(t, alice, Login{})
+	return a
+}
+
 // Each partition is swept every 100 s, and never later than its freshness ends.
 func TestRunSweeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		a := w.pod(t, "a@1")
-		for n := range testPartitions {
-			if err := a.Assert(t.Context(), n); err != nil {
-				t.Fatal(err)
-			}
-		}
-		a.mustLogin(t, alice, Login{})
+		a := podWithAlice(t)
 		var sweeps atomic.Int64
 		a.setFault(func(op string, after bool) error {
 			if op == "joinall" && !after {
@@ -151,14 +158,7 @@ func (d deadSlot) Inc(ctx context.Context, n int) (string, uint64, error) {
 // succeeds keeps the gates open.
 func TestSweepsThatFailBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		a := w.pod(t, "a@1")
-		for n := range testPartitions {
-			if err := a.Assert(t.Context(), n); err != nil {
-				t.Fatal(err)
-			}
-		}
-		a.mustLogin(t, alice, Login{})
+		a := podWithAlice(t)
 		var mu sync.Mutex
 		var tries []time.Time
 		a.setFault(func(op string, _ bool) error {
