@@ -113,9 +113,16 @@ func TestProveStoppedPods(t *testing.T) {
 	for _, d := range proofStops {
 		reads.during(outage{
 			what: "the pod that reads stands still", d: d, begin: stopped.Stop, mend: stopped.Cont, down: []int{2},
-			login: "in", late: min(d, 3*time.Second) + time.Second,
+			login: "in", late: min(d, 3*time.Second) + time.Second, then: time.Second,
 		})
 	}
+	// Where little is published a reader may be silent for long: whoever waits
+	// for it notices by the first event that is late, not anew by each.
+	reads.every.Store(int64(700 * time.Millisecond))
+	reads.during(outage{
+		what: "the pod that reads one or two events a second stands still", d: proofIdleStop, begin: stopped.Stop, mend: stopped.Cont, down: []int{2},
+		login: "in", late: 4 * time.Second, then: time.Second,
+	})
 	reads.end()
 	holds := newWatcher(c, agentReadBy(t, c, 1, "held"), 2)
 	for i, d := range proofStops {

@@ -133,8 +133,9 @@ func (w *world) check() {
 }
 
 // checkReady is P5: at a ready, each lower epoch is out of its index for good,
-// or a fence outranks it, or its pod has yet to assert the present incarnation,
-// and delivers nothing before it has.
+// or a fence outranks it, or its pod has yet to assert what it holds (of this
+// incarnation, or after a lapse in which locks may have run out), and delivers
+// nothing before it has.
 func (w *world) checkReady(s *modelSock) {
 	fence := w.redis.fenceOf(s.s.Partition(), s.user.key)
 	if s.closed {
@@ -144,7 +145,7 @@ func (w *world) checkReady(s *modelSock) {
 		if o == s || o.user.key != s.user.key || o.pod.dead || o.excused || o.s.Epoch() == 0 || o.s.Epoch() >= s.s.Epoch() || o.s.Epoch() < fence {
 			continue
 		}
-		if o.pod.parts[o.s.Partition()].Inc() != w.redis.incOf(o.s.Partition()) {
+		if part := o.pod.parts[o.s.Partition()]; part.Inc() != w.redis.incOf(o.s.Partition()) || !part.agrees() {
 			continue
 		}
 		if st := o.pod.m.Index().State(o.s); st == session.Live || st == session.Replay || st == session.Joining {

@@ -13,6 +13,7 @@ const (
 	proofTime     = 10 * time.Second
 	proofUsers    = 1000
 	proofIdle     = 15000
+	proofIdleStop = 20 * time.Second
 	proofOutage   = 30 * time.Second
 	proofSettle   = 10 * time.Second
 

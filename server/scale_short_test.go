@@ -13,6 +13,7 @@ const (
 	proofTime     = 3 * time.Second
 	proofUsers    = 60
 	proofIdle     = 500
+	proofIdleStop = 3 * time.Second
 	proofOutage   = 3 * time.Second
 	proofSettle   = time.Second
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ type watcher struct {
 	table []string
 	stop  chan struct{}
 	wg    sync.WaitGroup
-	pause sync.Mutex // held: nothing is published
+	pause sync.Mutex   // held: nothing is published
+	every atomic.Int64 // nanoseconds between events
 
 	mu        sync.Mutex
 	published []stored // mu
@@ -50,6 +52,7 @@ func newWatcher(c *clustertest.Cluster, agent string, pods ...int) *watcher {
 			w.clients[i] = w.dial(i, "watch")
 		}
 	}
+	w.every.Store(int64(20 * time.Millisecond))
 	w.wg.Go(w.publish)
 	c.Eventually(arrival, "events are on their way", func() bool { return len(w.stored()) >= 75 }) // whoever read before has handed over
 	return w
@@ -67,7 +70,7 @@ func (w *watcher) stored() []stored {
 	return w.published[:len(w.published):len(w.published)]
 }
 
-// publish publishes 50 events a second; one that is not taken is tried again
+// publish publishes 50 events a second, or as every says; one that is not taken is tried again
 // under the same message id, so that a lost answer makes no second one.
 func (w *watcher) publish() {
 	for n := 0; ; n++ {
@@ -77,7 +80,7 @@ func (w *watcher) publish() {
 		select {
 		case <-w.stop:
 			return
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(time.Duration(w.every.Load())):
 		}
 	}
 }
@@ -151,7 +154,12 @@ type outage struct {
 	degraded bool          // /readyz must say so, once it has lasted for 3 s
 	login    string        // what a login elsewhere comes to after half of it: "in", "503"; "": no matter
 	late     time.Duration // what is stored meanwhile comes at most so late; the short form waits for whatever comes
+	then     time.Duration // and what is stored once others had the time to notice; 0: no matter
 }
+
+// noticed is how long others may take to see that a pod reads no more, with room
+// for a machine that stands still: only what is stored before it may be late.
+const noticed = 5 * time.Second
 
 // during breaks something for a while, and adds a row of what clients and probes
 // saw.
@@ -183,7 +191,8 @@ func (w *watcher) during(o outage) {
 	whole := time.Since(mended)
 	beside.Wait()
 	ready, came := probes.end(), <-login
-	late := w.late(first, due)
+	events := w.stored()[first:due]
+	late := w.late(events)
 	w.table = append(w.table, fmt.Sprintf("| %s | %v | %s | %.2f s | %s | %s | %.2f s |",
 		o.what, took.Round(10*time.Millisecond), w.sockets(gone), late.Seconds(), came, ready, whole.Seconds()))
 	if o.login != "" && o.d >= time.Second && !strings.HasPrefix(came, o.login) {
@@ -194,6 +203,17 @@ func (w *watcher) during(o outage) {
 	}
 	if late > o.late && !shortForm {
 		w.t.Errorf("%s: an event came %v after it was stored, more than %v", o.what, late, o.late)
+	}
+	if o.then == 0 || o.d <= noticed || shortForm {
+		return
+	}
+	behind := slices.DeleteFunc(slices.Clone(events), func(s stored) bool {
+		return s.at.Sub(began) < noticed || s.at.After(mended)
+	})
+	late = w.late(behind)
+	w.t.Logf("%s: %d events stored more than %v after it began, late by at most %v", o.what, len(behind), noticed, late)
+	if len(behind) == 0 || late > o.then {
+		w.t.Errorf("%s: an event came %v after it was stored, more than %v, though all had noticed", o.what, late, o.then)
 	}
 }
 
@@ -220,20 +240,25 @@ func (w *watcher) tryLogin(o outage) string {
 	return fmt.Sprintf("in after %v", took)
 }
 
-// late is by how much the latest event of those published from first to due came.
-func (w *watcher) late(first, due int) (worst time.Duration) {
+// late is by how much the latest of these events came to anybody.
+func (w *watcher) late(events []stored) (worst time.Duration) {
+	for _, k := range w.clients {
+		if k != nil {
+			worst = max(worst, lateness(events, k.Frames()))
+		}
+	}
+	return worst
+}
+
+// lateness is how long the slowest of these events was on its way to somebody.
+func lateness(events []stored, frames []clustertest.Frame) (worst time.Duration) {
 	at := map[string]time.Time{}
-	for _, s := range w.stored()[first:due] {
+	for _, s := range events {
 		at[s.id] = s.at
 	}
-	for _, k := range w.clients {
-		if k == nil {
-			continue
-		}
-		for _, f := range k.Events() {
-			if t, ok := at[f.Field("event_id")]; ok {
-				worst = max(worst, f.At.Sub(t))
-			}
+	for _, f := range frames {
+		if t, ok := at[f.Field("event_id")]; ok {
+			worst = max(worst, f.At.Sub(t))
 		}
 	}
 	return worst
@@ -356,4 +381,19 @@ func TestWatcherSeesFaults(t *testing.T) {
 	f(1, a, b, gap("retention"), c)
 	f(1, a, b, event("c", 2), event("c", 3))
 	f(2, event("b", 1), event("a", 2), event("c", 3))
+}
+
+// What lateness is worth: it finds the one event that was late, among these only.
+func TestWatcherSeesLateness(t *testing.T) {
+	began := time.Now()
+	event := func(id string, after time.Duration) clustertest.Frame {
+		return clustertest.Frame{Type: "event", At: began.Add(after), Payload: json.RawMessage(body(id))}
+	}
+	events := []stored{{"a", began}, {"b", began.Add(time.Second)}, {"c", began.Add(2 * time.Second)}}
+	frames := []clustertest.Frame{event("a", 3*time.Second), event("b", 3*time.Second), event("c", 2100*time.Millisecond)}
+	for n, want := range []time.Duration{3 * time.Second, 2 * time.Second, 100 * time.Millisecond, 0} {
+		if got := lateness(events[n:], frames); got != want {
+			t.Errorf("from event %d: %v, want %v", n, got, want)
+		}
+	}
 }
