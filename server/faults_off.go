@@ -18,3 +18,5 @@ func (faults) fences(list []session.Fence) []session.Fence { return list }
 func (faults) killed(f killed) killed { return f }
 
 func (faults) fed() {}
+
+func (*delivery) again(int, []session.Event, uint64) {}

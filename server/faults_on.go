@@ -17,6 +17,7 @@ type Fault struct {
 	// same socket. Of kills: "deaf", they are not heard; "unfenced", nor are fences
 	// obeyed; "unkilled", they are answered and not done; "late", or done 300 ms
 	// after the answer. "starve": replays hold the lock of their partition.
+	// "unsequenced": what a second reader offers again is delivered again.
 	Kind  string
 	After uint64 // deliveries of this process before a wrong one
 
@@ -94,6 +95,20 @@ func (*faults) killed(f killed) killed {
 			f(key, epoch, answer)
 		}
 	}
+}
+
+// again is called for every batch before what is above w of it is delivered.
+func (d *delivery) again(n int, events []session.Event, w uint64) {
+	if plantedKind() != "unsequenced" {
+		return
+	}
+	for i := range events {
+		if events[i].Seq <= w {
+			d.event, d.frame = &events[i], nil
+			d.env.index.Push(n, events[i].Route, d.put)
+		}
+	}
+	d.event, d.frame = nil, nil
 }
 
 // starved is how long a replay that starves others holds the lock for an event.

@@ -105,6 +105,36 @@ func TestProveServerFaultsOfTakeovers(t *testing.T) {
 	f("late", true)
 }
 
+// Pods come and go under load, so that partitions have two readers for a while:
+// what the second one offers again is delivered once, by the sequence alone.
+func TestProveServerFaultsOfSequence(t *testing.T) {
+	f := func(kind string, broken bool) {
+		t.Run(kind, func(t *testing.T) {
+			c := clustertest.Start(t, clustertest.Options{Pods: 3})
+			server.PlantFault(&server.Fault{Kind: kind})
+			defer server.PlantFault(nil)
+			o := bench.FanoutOptions{Options: benchOptions(c), Sessions: 300, Agents: 20, Rate: 300, Duration: time.Second, Resume: true}
+			o.During = func(ctx context.Context, _ *bench.Stage) error {
+				for range 3 {
+					c.Pods[2].Term()
+					c.Pods[2].Start()
+					if err := bench.Wait(ctx, time.Now().Add(2*time.Second)); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			r, err := bench.Fanout(context.Background(), o)
+			show(t, r, err)
+			if repeated, _ := r.Figure("repeated"); (repeated > 0) != broken || (r.Exit == bench.ExitBroken) != broken {
+				t.Errorf("%v copies repeated, exit %v; want a broken promise: %v", repeated, r.Exit, broken)
+			}
+		})
+	}
+	f("none", false)
+	f("unsequenced", true)
+}
+
 // Replays that hold up live events of their partition are seen by the measure
 // that TestProveResumesBesideLiveSessions goes by.
 func TestProveServerFaultsOfReplays(t *testing.T) {

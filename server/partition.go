@@ -388,6 +388,7 @@ func (p *partition) take(ctx context.Context, x parcel) {
 	if x.ack != nil {
 		p.other.Store(monotonic())
 	}
+	p.delivery.again(p.n, b.Events, w)
 	if b.Upto > w {
 		p.delivery.deliver(p.n, b.Events, b.Fences)
 		p.delivery.advance(p.n, b.Upto, b.Fences)
