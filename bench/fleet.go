@@ -122,6 +122,9 @@ func (f *Fleet) sample(s *Sample) {
 	s.Sessions, s.Received = f.Open(), f.Frames()
 	s.Asked, s.Logins, s.Failed = f.asked.Load(), f.logins.Load(), f.failed.Load()
 	s.Delivery, s.DeliveryRaw, s.Login = f.pulse.delivery.Take(), f.pulse.deliveryRaw.Take(), f.pulse.login.Take()
+	if f.returns != nil {
+		_, s.Returns = f.returns.busiest()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, n := range f.closes {

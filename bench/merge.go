@@ -122,6 +122,7 @@ func (s *Sample) add(o Sample) {
 	s.OwnCPU += o.OwnCPU
 	s.Breaches += o.Breaches
 	s.Asked, s.Failed, s.Closed = s.Asked+o.Asked, s.Failed+o.Failed, s.Closed+o.Closed
+	s.Returns += o.Returns
 	s.Delivery, s.DeliveryRaw, s.Login = s.Delivery.with(o.Delivery), s.DeliveryRaw.with(o.DeliveryRaw), s.Login.with(o.Login)
 }
 

@@ -172,6 +172,7 @@ type Sample struct {
 	Asked     int64   `json:"asked"`           // logins asked for so far
 	Failed    int64   `json:"failed"`          // refused or failed attempts so far
 	Closed    int64   `json:"closed"`          // sockets ended by the server or lost, so far
+	Returns   int64   `json:"returns"`         // attempts of clients that were cut off, so far
 	Slab      int64   `json:"slab"`            // bytes, whole machine
 	TCP       int64   `json:"tcp"`             // bytes in socket buffers, this network namespace
 

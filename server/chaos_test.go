@@ -79,4 +79,15 @@ func TestProveRollingRestart(t *testing.T) {
 	}
 	r, err := bench.Fanout(context.Background(), o)
 	passed(t, r, err)
+	t.Logf("reconnects in each second: %v", returnsEachSecond(r))
+}
+
+// returnsEachSecond is how many clients tried to come back between two rows of
+// the time series.
+func returnsEachSecond(r *bench.Report) (each []int64) {
+	before := int64(0)
+	for _, s := range r.Samples {
+		each, before = append(each, s.Returns-before), s.Returns
+	}
+	return each
 }

@@ -27,6 +27,7 @@ func timeCharts(r *bench.Report) (list []*chart) {
 		}},
 		{Title: "Logins a second", unit: "1/s", lines: []line{
 			{name: "logins", kind: 0, y: t.rate(func(s bench.Sample) float64 { return float64(s.Logins) })},
+			{name: "attempts of those cut off", kind: 1, y: t.rate(func(s bench.Sample) float64 { return float64(s.Returns) })},
 		}},
 		{Title: "Latency of logins", unit: "s", log: true, lines: []line{
 			{name: "p50 corrected", kind: 0, y: t.beat(login, p50)},
