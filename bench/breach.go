@@ -16,6 +16,7 @@ const (
 	Damaged                   // bytes differ from what was published
 	Forged                    // claims to be of this run, but was never published
 	TwoOwners                 // two sockets of one key at once
+	Ledger                    // the pods' own count of copies sent is not what came; judged where nobody else uses the cluster and no socket ended
 	Unexplained               // a gap frame although nothing was broken and nothing too slow
 	breaches
 )
@@ -23,7 +24,7 @@ const (
 var breachNames = [breaches]string{
 	Lost: "lost", Repeated: "repeated", Disordered: "out_of_order", WrongChat: "wrong_chat",
 	WrongTenant: "wrong_tenant", Damaged: "damaged", Forged: "forged", TwoOwners: "two_owners",
-	Unexplained: "unexplained_gap",
+	Ledger: "ledger", Unexplained: "unexplained_gap",
 }
 
 // String is the name in reports.

@@ -223,10 +223,7 @@ func (st *Stage) holdCost(p *Phase) {
 		}
 		r.Add("idle_cpu", p.Server/p.Seconds, "", "cores, all pids, while held")
 	}
+	st.rates(p.Before, p.After)
 	r.Add("idle_cpu_clients", p.Own/p.Seconds, "", "cores, client processes, while held")
 	r.Add("idle_machine_busy", p.Machine, "", "share of all cores, while held")
-	if p.After.Redis != (RedisInfo{}) {
-		r.Add("idle_redis_commands", float64(p.After.Redis.Commands-p.Before.Redis.Commands)/p.Seconds, "1/s", "while held; calls inside of scripts counted")
-		r.Add("idle_redis_cpu", (p.After.Redis.CPU-p.Before.Redis.CPU)/p.Seconds, "", "cores, while held")
-	}
 }

@@ -2,11 +2,18 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/daisi/daisi-ws/natsx/natstest"
 )
 
 // crewed starts n worker processes for g and asks for them.
@@ -141,6 +148,98 @@ func TestCrewInterrupted(t *testing.T) {
 	}
 	if n, _ := r.Figure("deliveries"); n < 100 {
 		t.Errorf("figures of the phase that was cut short are missing:\n%s", tableOf(r))
+	}
+}
+
+// Of a worker whose clock is off the guide learns by how much, by the probe with
+// the shortest way; it lets all go on at one instant, told by each one's clock.
+func TestCrewClocks(t *testing.T) {
+	t.Parallel()
+	const off = 5 * time.Second
+	host := natstest.Start(t)
+	asked := 0
+	theirs, ours := host.Conn(t), host.Conn(t)
+	answer := func(m *nats.Msg) {
+		if asked++; asked != 3 {
+			time.Sleep(20 * time.Millisecond) // a long way there, a short one back
+		}
+		b, _ := json.Marshal(crewAnswer{Now: time.Now().Add(off).UnixNano()})
+		_ = m.Respond(b)
+	}
+	if _, err := theirs.Subscribe("crew.w.far", answer); err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	g := &guide{nc: ours, offers: []crewOffer{{ID: "far"}}}
+	if err := g.clocks(t.Context(), "crew"); err != nil {
+		t.Fatal(err)
+	}
+	if w := g.workers[0]; (w.Offset-off).Abs() > w.Way/2 || w.Way <= 0 || asked != clockProbes {
+		t.Errorf("%d probes: off by %v of a round trip of %v, want %v", asked, w.Offset, w.Way, off)
+	}
+
+	g.workers = []Worker{{Offset: off}, {}}
+	points := make(chan *nats.Msg, 2)
+	if _, err := ours.ChanSubscribe("meet", points); err != nil {
+		t.Fatal(err)
+	}
+	if err := ours.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	starts := make(chan crewGo, 2)
+	began := time.Now()
+	for i := range 2 {
+		go func() {
+			var start crewGo
+			if m, err := theirs.Request("meet", []byte{byte(i)}, 10*time.Second); err == nil {
+				_ = json.Unmarshal(m.Data, &start)
+			}
+			starts <- start
+		}()
+	}
+	answers := map[int]*nats.Msg{}
+	for range 2 {
+		m := <-points
+		answers[int(m.Data[0])] = m
+	}
+	if err := g.release(answers, crewGo{}); err != nil {
+		t.Fatal(err)
+	}
+	went := time.Now()
+	a, b := <-starts, <-starts
+	if a.At < b.At {
+		a, b = b, a
+	}
+	if at := time.Unix(0, b.At); time.Duration(a.At-b.At) != off || at.Before(began) || at.After(went) {
+		t.Errorf("let go at %v and %v, between %v and %v by the guide's clock", time.Unix(0, a.At), at, began, went)
+	}
+}
+
+// Sockets come from the source addresses that are given, in turn; without any,
+// the processes of a crew take different ones of loopback.
+func TestSources(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, 1, wrongNothing)
+	o := ConnectOptions{Options: g.options(), Sessions: 30, Hold: 10 * time.Millisecond}
+	o.Sources = []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.9.8.7"), netip.MustParseAddr("127.0.0.4")}
+	if r, err := Connect(t.Context(), o); err != nil || !passes(r) {
+		t.Fatalf("error %v:\n%s", err, tableOf(r))
+	}
+	if want := map[string]int{"127.0.0.2": 10, "127.9.8.7": 10, "127.0.0.4": 10}; !maps.Equal(g.from, want) {
+		t.Errorf("logins came from %v, want %v", g.from, want)
+	}
+	clear(g.from)
+	o.Options, _ = crewed(t, g, 2)
+	o.Sessions, o.Agents = 64, 2
+	if r, err := Connect(t.Context(), o); err != nil || !passes(r) {
+		t.Fatalf("error %v:\n%s", err, tableOf(r))
+	}
+	for host, n := range g.from {
+		if n != 4 || len(g.from) != 16 {
+			t.Errorf("%d logins from %s, of %d addresses; want 4 from each of 16", n, host, len(g.from))
+		}
 	}
 }
 

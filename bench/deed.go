@@ -32,9 +32,7 @@ func (s script) deed(st *Stage, p Step, c cast, rng *rand.Rand) func(context.Con
 			if p.Do == DeedStorm {
 				st.Fleet.leaveAll()
 			}
-			stats, err := st.Fleet.Login(ctx, st.Oracle, list, pace, nil)
-			st.Report.addLogins(stats)
-			return err
+			return st.loginAt(ctx, list, pace, nil)
 		}
 	}
 	return nil

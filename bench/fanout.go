@@ -80,6 +80,7 @@ func (fanout) Name() string { return "fanout" }
 func (s fanout) Run(ctx context.Context, st *Stage) error {
 	st.Want("junk==0,login_failures==0")
 	st.breaks(s.During != nil)
+	st.undisturbed = !st.faulty
 	switch {
 	case !st.faulty: // faults may close sockets, and are told by gaps
 		st.Want("closed==0,gaps==0,unsure==0")
@@ -282,10 +283,7 @@ func (s fanout) Figures(st *Stage) {
 		r.addReturns()
 	}
 	st.deliveryCost(p)
-	st.ledger(p)
-	if _, ok := r.Figure("ledger_difference"); ok && st.Options.Own {
-		st.Want("ledger_difference==0")
-	}
+	st.compare(p.Before, p.After, p.Frames())
 }
 
 // addReturns adds who was cut off and came back.
@@ -309,24 +307,4 @@ func (st *Stage) deliveryCost(p *Phase) {
 	}
 	r.Add("server_cpu_per_event", p.Server/float64(max(p.Published(), 1)), "s", "all pids")
 	r.Add("machine_busy", p.Machine, "", "share of all cores")
-}
-
-// ledger compares what the servers say they sent in a phase with what came.
-func (st *Stage) ledger(p *Phase) { st.compare(p.Before, p.After, p.Frames()) }
-
-// wholeLedger does so from the end of one phase to that of another.
-func (st *Stage) wholeLedger(from, to *Phase) {
-	st.compare(from.After, to.After, to.End.Frames-from.End.Frames)
-}
-
-func (st *Stage) compare(from, to Reading, frames int64) {
-	before, after := from.Metrics, to.Metrics
-	// Sums over other processes than before say nothing.
-	if len(after) == 0 || st.faulty {
-		return
-	}
-	st.Report.Server = before.Changes(after)
-	sent := after.Total(metricSent) - before.Total(metricSent) - (after[metricControl] - before[metricControl])
-	st.Report.Add("ledger_sent", sent, "", metricSent+" of all pods, without control frames")
-	st.Report.Add("ledger_difference", sent-float64(frames), "", "that, less the frames received")
 }

@@ -65,6 +65,8 @@ type gate struct {
 	seq      uint64
 	copies   int
 	refused  int
+	minted   int
+	from     map[string]int // logins by the client's address
 	held     *loop.Frame
 	heldFor  *gateSession
 	wait     sync.WaitGroup
@@ -80,6 +82,8 @@ type gateSession struct {
 
 // faultAt is late enough that every session was given something before.
 const faultAt = 500
+
+const gateMintKey = "mint-key"
 
 const gateKey = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
@@ -106,7 +110,7 @@ func bareGate(t *testing.T, fault wrong) *gate {
 	}
 	host := natstest.Start(t)
 	host.MakeStream(t, "wa_stream", "websocket.>")
-	g := &gate{t: t, engine: engine, ring: ring, nats: host.URL, wrong: fault, chats: make(map[session.Key]string)}
+	g := &gate{t: t, engine: engine, ring: ring, nats: host.URL, wrong: fault, chats: make(map[session.Key]string), from: make(map[string]int)}
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
 	g.wait.Go(func() {
@@ -146,6 +150,10 @@ func (g *gate) listen() {
 }
 
 func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/generate-token" {
+		g.mint(w, r)
+		return
+	}
 	claims, err := g.ring.Verify(r.URL.Query().Get("token"), time.Now())
 	parts := strings.Split(r.URL.Path, "/") // "", ws, company, agent
 	if err != nil || len(parts) != 4 || claims.Company != parts[2] || claims.Agent != parts[3] || r.Header.Get("X-API-Key") != "key" {
@@ -173,11 +181,37 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
 		g.t.Errorf("hijack: %v", err)
 		return
 	}
+	g.mu.Lock()
+	g.from[r.RemoteAddr[:strings.LastIndexByte(r.RemoteAddr, ':')]]++
+	g.mu.Unlock()
 	early, _ := buf.Reader.Peek(buf.Reader.Buffered())
 	s := g.admit(session.Key{Company: claims.Company, Agent: claims.Agent, User: claims.User}, r.URL.Query().Get("chat"))
 	if err := g.engine.Adopt(s.conn, nc, early, loop.UpgradeResponse(key, "", nil)); err != nil {
 		g.t.Logf("adopt: %v", err)
 	}
+}
+
+// mint is the endpoint for tokens.
+func (g *gate) mint(w http.ResponseWriter, r *http.Request) {
+	var q struct {
+		Company string `json:"company_id"`
+		Agent   string `json:"agent_id"`
+		User    string `json:"user_id"`
+		Expires int64  `json:"expires_in_seconds"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil || r.Method != http.MethodPost || r.Header.Get("X-API-Key") != gateMintKey {
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"code":"InvalidAPIKey","details":"minting has a key of its own"}`)
+		return
+	}
+	token, err := g.ring.Mint(session.Claims{Company: q.Company, Agent: q.Agent, User: q.User, ExpiresAt: time.Now().Add(time.Duration(q.Expires) * time.Second)})
+	if err != nil {
+		g.t.Errorf("mint: %v", err)
+	}
+	g.mu.Lock()
+	g.minted++
+	g.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
 }
 
 // admit closes the older socket of the key, and queues ready on the new one.

@@ -38,7 +38,7 @@ func (r *Report) merge(part int, o *Report) error {
 		}
 		r.Latencies[name] = sum
 	}
-	return r.Generator.merge(part, &o.Generator)
+	return r.Generator.merge(fmt.Sprintf("worker %d", part), &o.Generator)
 }
 
 func sumInto(sum, more map[string]int64) map[string]int64 {
@@ -91,12 +91,16 @@ func (l Latency) plus(o Latency) (Latency, error) {
 	return summary(sum)
 }
 
-// merge keeps the slowest worker's figures, for it alone can void the result.
-func (g *Generator) merge(part int, o *Generator) (err error) {
+// merge keeps the figures of the slowest, for it alone can void the result. who
+// is the worker, or the run of a set, that o is of.
+func (g *Generator) merge(who string, o *Generator) (err error) {
 	g.CPU = max(g.CPU, o.CPU)
 	g.Bytes += o.Bytes
 	if o.Bottleneck != "" && g.Bottleneck == "" {
-		g.Bottleneck = fmt.Sprintf("worker %d: %s", part, o.Bottleneck)
+		g.Bottleneck = who + ": " + o.Bottleneck
+	}
+	if o.Slow != "" && g.Slow == "" {
+		g.Slow = who + ": " + o.Slow
 	}
 	if g.Lag, err = g.Lag.plus(o.Lag); err != nil {
 		return err

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,8 +9,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"github.com/daisi/daisi-ws/session"
 )
 
 // Options is what all scenarios share; each embeds it in its own. Zero values
@@ -33,7 +30,8 @@ type Options struct {
 
 	APIKey   string                                                    `json:"-"`
 	TokenKey string                                                    `json:"-"` // user key ring, as DWS_AUTH_TOKEN_KEYS
-	Mint     func(company, agent, user string) (tok string, err error) `json:"-"` // instead of TokenKey
+	MintKey  string                                                    `json:"-"` // instead of TokenKey: the doors mint, at POST /generate-token, before logins begin
+	Mint     func(company, agent, user string) (tok string, err error) `json:"-"` // instead of both
 
 	Sources      []netip.Addr  `json:"sources"`       // local addresses; default 127.0.0.1-8 for loopback doors, else the system's choice
 	Pollers      int           `json:"pollers"`       // of the client engine, default one a core
@@ -50,6 +48,7 @@ type Options struct {
 	Plant     Plant         `json:"plant"`      // faults planted into this client, to show that the oracle sees them
 
 	Thresholds string         `json:"thresholds"` // "lost==0,delivery.p99<5ms", beside the scenario's own
+	Untimed    bool           `json:"untimed"`    // nobody looks at the times: a generator that can't keep up voids nothing, and is only said
 	Follow     time.Duration  `json:"follow"`     // between readings of the pods' metrics for the time series; 0: none, for each costs a pod about a millisecond
 	Progress   func(Sample)   `json:"-"`          // called once a second
 	Log        zerolog.Logger `json:"-"`
@@ -95,31 +94,14 @@ func (o Options) withDefaults() (Options, error) {
 			o.Sources = loopbacks(o.Part)
 		}
 	}
-	if o.Mint == nil && len(o.Addrs) > 0 {
-		mint, err := minter(o.TokenKey)
+	if o.Mint == nil && o.MintKey == "" && len(o.Addrs) > 0 {
+		mint, err := localMint(o.TokenKey)
 		if err != nil {
 			return o, err
 		}
 		o.Mint = mint
 	}
 	return o, nil
-}
-
-// tokenLife is how long a token of ours lives: longer than any run.
-const tokenLife = 7 * 24 * time.Hour
-
-// minter mints locally with the user key ring.
-func minter(spec string) (func(company, agent, user string) (string, error), error) {
-	if spec == "" {
-		return nil, errors.New("no user key ring to mint tokens with (-token-key)")
-	}
-	ring, err := session.ParseKeyRing(session.PurposeUser, spec, true)
-	if err != nil {
-		return nil, fmt.Errorf("read token keys: %w", err)
-	}
-	return func(company, agent, user string) (string, error) {
-		return ring.Mint(session.Claims{Company: company, Agent: agent, User: user, ExpiresAt: time.Now().Add(tokenLife)})
-	}, nil
 }
 
 // loopbacks are eight source addresses, other ones for each part of a run: each

@@ -29,6 +29,7 @@ func (t Tally) plus(o Tally) Tally {
 
 // Reading is the server's side at one instant.
 type Reading struct {
+	At      time.Time
 	Kernel  Kernel
 	Slabs   map[string]int64
 	Metrics Series
@@ -64,7 +65,7 @@ func (st *Stage) tally() (t Tally, err error) {
 
 // read reads the server's side; what can't be read is in the report.
 func (st *Stage) read(ctx context.Context) (r Reading) {
-	r.Kernel, r.Slabs = ReadKernel(), ReadSlabs()
+	r.At, r.Kernel, r.Slabs = time.Now(), ReadKernel(), ReadSlabs()
 	var err error
 	if r.Metrics, err = st.Scraper.Read(ctx); err != nil && !st.faulty {
 		st.Report.fail(err)

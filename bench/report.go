@@ -80,7 +80,7 @@ func (r *Report) figure(name string) (value float64, unit string, ok bool) {
 			return float64(n), "", true
 		}
 	}
-	l, point, _ := strings.Cut(name, ".")
+	l, point := splitPoint(name)
 	for _, p := range r.Latencies[l].points() {
 		if p.name == point && r.Latencies[l].Count > 0 {
 			return p.value, p.unit, true
@@ -104,6 +104,22 @@ func (r *Report) Names() (list []string) {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// splitPoint cuts the point off the name of one: "storm.delivery.p99.9" is p99.9
+// of storm.delivery. An empty point: it is none.
+func splitPoint(name string) (latency, point string) {
+	for _, p := range (Latency{}).points() {
+		if l, ok := strings.CutSuffix(name, "."+p.name); ok {
+			return l, p.name
+		}
+	}
+	return name, ""
+}
+
+// isPoint says whether latencies have a point of this name.
+func isPoint(name string) bool {
+	return slices.ContainsFunc((Latency{}).points(), func(p point) bool { return p.name == name })
 }
 
 type point struct {

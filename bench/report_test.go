@@ -77,7 +77,7 @@ func TestExit(t *testing.T) {
 func TestGeneratorJudge(t *testing.T) {
 	f := func(want string, g Generator, u Usage) {
 		t.Helper()
-		if g.judge(u); !strings.Contains(g.Bottleneck, want) || (want == "") != (g.Bottleneck == "") {
+		if g.judge(u, false); !strings.Contains(g.Bottleneck, want) || (want == "") != (g.Bottleneck == "") {
 			t.Errorf("bottleneck %q, want %q", g.Bottleneck, want)
 		}
 	}
@@ -87,6 +87,10 @@ func TestGeneratorJudge(t *testing.T) {
 	f("", Generator{Lag: Latency{Count: 99, P99: 0.06}}, Usage{})
 	f("500 ms", Generator{Lag: Latency{Max: 0.6}}, Usage{})
 	f("behind schedule", Generator{Feed: &FeedStats{Lag: Latency{P99: 0.2}}}, Usage{})
+	g := Generator{Lag: Latency{Max: 0.6}}
+	if g.judge(Usage{}, true); g.Bottleneck != "" || !strings.Contains(g.Slow, "500 ms") {
+		t.Errorf("of a run that judges no time: %+v", g)
+	}
 }
 
 // A generator asked for more than one process can do says so, and its result is

@@ -42,17 +42,19 @@ type Stage struct {
 	Redis   *RedisReader
 	Phases  map[string]*Phase // that were measured, by name
 
-	crew       meeter
-	crowd      *Crowd                       // nil: users whose socket ends stay away
-	past       struct{ delivery, raw Hist } // of phases before, which have their own too
-	phase      atomic.Pointer[string]       // the one that runs
-	watchdog   Watchdog
-	follower   follower
-	busiest    Usage // the measured window in which this process used most
-	thresholds string
-	expected   string // close code by which the scenario wants sockets to end
-	faulty     bool   // the caller breaks things meanwhile: a process that ends is no error
-	untimed    bool   // nothing is timed, so a slow generator voids nothing
+	crew        meeter
+	desk        *desk                        // nil: tokens are minted here
+	crowd       *Crowd                       // nil: users whose socket ends stay away
+	past        struct{ delivery, raw Hist } // of phases before, which have their own too
+	phase       atomic.Pointer[string]       // the one that runs
+	watchdog    Watchdog
+	follower    follower
+	busiest     Usage // the measured window in which this process used most
+	thresholds  string
+	expected    string // close code by which the scenario wants sockets to end
+	faulty      bool   // the caller breaks things meanwhile: a process that ends is no error
+	undisturbed bool   // the scenario ends no socket, nor should anybody, so the pods' ledger is judged
+	untimed     bool   // nothing is timed, so a slow generator voids nothing
 }
 
 // Run runs a scenario and reports. The report is nil only when the options are
@@ -82,6 +84,7 @@ func run(ctx context.Context, o Options, s Scenario, number uint64, crew meeter)
 	}
 	defer st.Scraper.Close()
 	defer st.Redis.Close()
+	defer st.desk.close()
 	st.crew = crew
 
 	// What the run needs to the very end outlives an interruption.
@@ -135,6 +138,10 @@ func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
 	st.Oracle = NewOracle(st.Book)
 	st.Sampler = NewSampler(o.PIDs, st.fillSample)
 	if len(o.Addrs) > 0 {
+		if o.Mint == nil {
+			st.desk = newDesk(o)
+			o.Mint = st.desk.mint
+		}
 		fleet, err := NewFleet(FleetOptions{
 			Doors: o.Addrs, TLS: o.TLS, APIKey: o.APIKey, Mint: o.Mint, Sources: o.Sources,
 			Pollers: o.Pollers, Plant: o.Plant, Seed: o.Seed, Log: o.Log,
@@ -216,7 +223,15 @@ func (st *Stage) OpenFeed(ctx context.Context, size int) (err error) {
 
 // Login opens sockets and adds what came of it to the report.
 func (st *Stage) Login(ctx context.Context, list []Login, each func(i int, took time.Duration)) error {
-	stats, err := st.Fleet.Login(ctx, st.Oracle, list, st.Pace(), each)
+	return st.loginAt(ctx, list, st.Pace(), each)
+}
+
+// loginAt is Login at a pace of its own.
+func (st *Stage) loginAt(ctx context.Context, list []Login, pace LoginPace, each func(i int, took time.Duration)) error {
+	if err := st.desk.fill(ctx, list, pace.Workers); err != nil {
+		return err
+	}
+	stats, err := st.Fleet.Login(ctx, st.Oracle, list, pace, each)
 	st.Report.addLogins(stats)
 	return err
 }
@@ -293,9 +308,7 @@ func (st *Stage) conclude(s Scenario) {
 	lag, err := st.watchdog.lag.Summary()
 	r.fail(err)
 	r.Generator.Lag = lag
-	if !st.untimed {
-		r.Generator.judge(st.busiest)
-	}
+	r.Generator.judge(st.busiest, st.untimed || st.Options.Untimed)
 	if g, ok := st.crew.(*guide); ok {
 		st.gather(g)
 	}

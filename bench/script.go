@@ -127,6 +127,7 @@ func (s script) does(d Deed) bool {
 func (s script) Run(ctx context.Context, st *Stage) error {
 	st.Want("junk==0")
 	st.breaks(s.breaks())
+	st.undisturbed = !slices.ContainsFunc(s.Steps, func(p Step) bool { return p.Do != DeedNone })
 	if !st.faulty {
 		st.Want("login_failures==0,unsure==0")
 	}
@@ -251,7 +252,7 @@ func (s script) Figures(st *Stage) {
 			if len(st.Options.PIDs) > 0 && !st.faulty {
 				r.Add("server_rss_growth", float64(growth(login.Usage, last.Usage)), "B", "RSS of all pids, from after the logins to the end")
 			}
-			st.wholeLedger(login, last)
+			st.compare(login.After, last.After, last.End.Frames-login.End.Frames)
 		}
 	}
 	s.comeback(r)

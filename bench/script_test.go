@@ -44,6 +44,21 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// Readers can be stuck under TLS, too.
+func TestScriptStuckWSS(t *testing.T) {
+	t.Parallel()
+	g := bareGate(t, wrongNothing)
+	g.secure = true
+	g.listen()
+	r, err := Script(t.Context(), scripted(g, Step{Name: "baseline"}, Step{Do: DeedStuck, Share: 0.1}))
+	if err != nil || !passes(r) {
+		t.Fatalf("error %v:\n%s", err, tableOf(r))
+	}
+	if n, _ := r.Figure("readers_open"); n != 6 || r.Latencies["stuck"].Count == 0 {
+		t.Errorf("%v stuck readers are open, want 6:\n%s", n, tableOf(r))
+	}
+}
+
 // A user whose socket was ended comes again, and goes on being judged.
 func TestScriptAgain(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -27,18 +28,16 @@ type stuckReaders struct {
 
 // stuckReader is one of them; r gives what was read with the upgrade first.
 type stuckReader struct {
-	net.Conn
-	r *bufio.Reader
+	net.Conn // TLS or tcp
+	tcp      *net.TCPConn
+	r        *bufio.Reader
 }
 
 // stuckBuffer is a small window, so that they are stuck soon.
 const stuckBuffer = 4096
 
-// stick opens n of them for users of this page, plain ws only.
+// stick opens n of them for users of these pages.
 func (f *Fleet) stick(ctx context.Context, pages []*Page, n int) (*stuckReaders, error) {
-	if f.opts.TLS != nil {
-		return nil, errors.New("stick readers: only over plain ws")
-	}
 	s := &stuckReaders{ends: make(map[string]int64)}
 	for i := range n {
 		p := pages[i%len(pages)]
@@ -63,12 +62,13 @@ func (f *Fleet) stickOne(ctx context.Context, l Login) (s stuckReader, err error
 		return s, err
 	}
 	d := net.Dialer{LocalAddr: f.source(f.next.Add(1))}
-	if s.Conn, err = d.DialContext(ctx, "tcp", f.opts.Doors[l.Door]); err != nil {
+	nc, err := d.DialContext(ctx, "tcp", f.opts.Doors[l.Door])
+	if err != nil {
 		return s, err
 	}
-	if tcp, ok := s.Conn.(*net.TCPConn); ok {
-		err = tcp.SetReadBuffer(stuckBuffer)
-	}
+	s.tcp = nc.(*net.TCPConn) //nolint:forcetypeassert // of the network "tcp"
+	s.Conn = f.secured(s.tcp, u.Hostname())
+	err = s.tcp.SetReadBuffer(stuckBuffer)
 	up := ws.Dialer{Header: ws.HandshakeHeaderHTTP(http.Header{"X-Api-Key": {f.opts.APIKey}})}
 	if err == nil {
 		err = s.SetDeadline(time.Now().Add(10 * time.Second))
@@ -86,6 +86,17 @@ func (f *Fleet) stickOne(ctx context.Context, l Login) (s stuckReader, err error
 		s.r = bufio.NewReader(s.Conn)
 	}
 	return s, nil
+}
+
+// secured is the connection under TLS, where doors speak it; the first write
+// shakes hands.
+func (f *Fleet) secured(tcp *net.TCPConn, host string) net.Conn {
+	if f.opts.TLS == nil {
+		return tcp
+	}
+	cfg := f.opts.TLS.Clone()
+	orString(&cfg.ServerName, host)
+	return tls.Client(tcp, cfg)
 }
 
 // settle reads all to their end and notes how each was told of it.
@@ -106,9 +117,7 @@ func (s *stuckReaders) settle(limit time.Duration) {
 
 // readToEnd says with which close code a socket ended, "open" when it did not.
 func readToEnd(s stuckReader, limit time.Duration) (code string, n int64) {
-	if tcp, ok := s.Conn.(*net.TCPConn); ok {
-		_ = tcp.SetReadBuffer(1 << 20) // it only takes longer without
-	}
+	_ = s.tcp.SetReadBuffer(1 << 20) // it only takes longer without
 	if err := s.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return "1006", 0
 	}
@@ -144,6 +153,6 @@ func endOf(err error) string {
 
 func (s *stuckReaders) close() {
 	for _, nc := range s.conns {
-		_ = nc.Close() // only read from
+		_ = nc.tcp.Close() // only read from; TLS would first write to whom nobody reads
 	}
 }

@@ -58,7 +58,9 @@ func (r *Report) tableOracle(t io.Writer) {
 	fmt.Fprintf(t, "\noracle\tsessions %d\tpublished %d (unsure %d)\texpected %d\tmet %d\ttold %d\treceived %d\tforeign %d\n",
 		v.Sessions, v.Published, v.Unsure, v.Expected, v.Met, v.Told, v.Received, v.Foreign)
 	for b := range breaches {
-		fmt.Fprintf(t, "  %s\t%d\n", b, v.Breaches[b.String()])
+		if n, ok := v.Breaches[b.String()]; ok {
+			fmt.Fprintf(t, "  %s\t%d\n", b, n)
+		}
 	}
 	for i, f := range v.Findings {
 		if i == 10 {
@@ -79,12 +81,15 @@ func (r *Report) tableVerdict(t io.Writer) {
 	if g.Bottleneck != "" {
 		fmt.Fprintf(t, "bottleneck\t%s\n", g.Bottleneck)
 	}
+	if g.Slow != "" {
+		fmt.Fprintf(t, "slow\t%s: its latencies say nothing, what was counted holds\n", g.Slow)
+	}
 	for _, th := range r.Thresholds {
 		word := "kept"
 		if !th.OK {
 			word = "MISSED"
 		}
-		fmt.Fprintf(t, "threshold\t%s\t%s\tis %.6g\n", th.Text, word, th.Value)
+		fmt.Fprintf(t, "threshold\t%s\t%s\tis %s\n", th.Text, word, Quantity(th.Value, r.Unit(th.Figure)))
 	}
 	for _, e := range r.Errors {
 		fmt.Fprintf(t, "error\t%s\n", strings.ReplaceAll(e, "\n", " "))

@@ -29,6 +29,10 @@ func Takeover(ctx context.Context, o TakeoverOptions) (*Report, error) {
 
 type takeover struct{ TakeoverOptions }
 
+// takeoverLimit is how long a takeover may take on a machine where a login takes
+// much less (guarantee S3, p99).
+const takeoverLimit = 50 * time.Millisecond
+
 // closeReplaced is the code by which the older socket of a key ends.
 const closeReplaced = "4402"
 
@@ -133,6 +137,10 @@ func (s takeover) Figures(st *Stage) {
 		return
 	}
 	r, replaced := st.Report, p.End.Replaced
+	usual := max(takeoverLimit.Seconds(), 2*r.Latencies["first"].P99)
+	for _, name := range []string{"takeover", "takeover_same_pod"} {
+		r.Add(name+"_excess", r.Latencies[name].P99-usual, "s", fmt.Sprintf("its p99 beyond the larger of %v and twice that of logins that take over nothing", takeoverLimit))
+	}
 	r.Add("replaced", float64(replaced), "", "sockets that saw close 4402")
 	r.Add("unreplaced", float64(int64(2*s.Users)-replaced), "", "older sockets that did not")
 	r.Add("strays", float64(p.Frames()-int64(s.Users)), "", "event frames beyond, or short of, one a user")

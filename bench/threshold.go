@@ -78,18 +78,15 @@ func parseThresholds(s string) (list []Threshold, err error) {
 
 // checkPoint says before the run that a latency has no such point.
 func (t *Threshold) checkPoint() error {
-	_, point, ok := strings.Cut(t.Figure, ".")
-	if !ok {
+	_, word, ok := strings.Cut(t.Figure, ".")
+	if _, point := splitPoint(t.Figure); !ok || point != "" {
 		return nil
 	}
 	var known []string
 	for _, p := range (Latency{}).points() {
-		if p.name == point {
-			return nil
-		}
 		known = append(known, p.name)
 	}
-	return fmt.Errorf("read threshold %q: a latency has no %q, but %s", t.Text, point, strings.Join(known, ", "))
+	return fmt.Errorf("read threshold %q: a latency has no %q, but %s", t.Text, word, strings.Join(known, ", "))
 }
 
 func parseQuantity(s string) (value float64, unit string, err error) {

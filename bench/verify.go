@@ -3,28 +3,53 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
 // VerifyOptions is the verify scenario: a fixed set of scenarios, each with
 // thresholds, that proves in minutes on a cluster what the gateway promises.
+// What it asks of a cluster is modest, for others may be using it: 500 sessions,
+// 100 events a second.
 type VerifyOptions struct {
-	FanoutOptions        // population and rate of all; Duration of each step, default 10 s
+	FanoutOptions        // population and rate of all; Duration of each step. Defaults: 500 sessions, 25 agents, 100 events/s, 10 s
 	Local         *Local `json:"-"` // with it pods are restarted, killed and stopped too
 }
 
+// VerifyDefaults are the population and the rate of verify.
+func VerifyDefaults() FanoutOptions {
+	return FanoutOptions{Sessions: 500, Agents: 25, Rate: 100, Duration: 10 * time.Second}
+}
+
+// verifyTries is how often a part is run, at most, that missed nothing but
+// times, or that the generator could not keep up with: on a machine or a cluster
+// that others use a second try tells their load from the gateway's fault. What
+// is counted, not timed, has one try.
+const verifyTries = 3
+
 // verifyPart is one run of the set.
 type verifyPart struct {
-	name string
-	run  func(ctx context.Context) (*Report, error)
+	name  string
+	wants string // thresholds beside the scenario's own
+	run   func(ctx context.Context, f FanoutOptions) (*Report, error)
 }
 
 // Verify runs the set, one after the other, all of it even when a promise was
 // broken. The report has each run's report among its Parts.
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
-	orInt(&o.Sessions, 1000)
-	orDuration(&o.Duration, 10*time.Second)
-	checked, err := o.Options.withDefaults()
+	def := VerifyDefaults()
+	orInt(&o.Sessions, def.Sessions)
+	orInt(&o.Agents, def.Agents)
+	orFloat(&o.Rate, def.Rate)
+	orDuration(&o.Duration, def.Duration)
+	parts, err := o.parts()
+	if err != nil {
+		return nil, fmt.Errorf("check options: %w", err)
+	}
+	unjudged := o.Options
+	unjudged.Thresholds = "" // parts checked them
+	checked, err := unjudged.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("check options: %w", err)
 	}
@@ -38,60 +63,131 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		Latencies: map[string]Latency{}, Usage: map[string]Usage{},
 	}
 	var ended error
-	for i, p := range o.parts() {
+	for _, p := range parts {
 		if ctx.Err() != nil {
 			r.Interrupted = true
 			break
 		}
-		part, err := p.run(ctx)
-		if part == nil {
-			r.fail(fmt.Errorf("%s: %w", p.name, err))
+		if err := r.part(ctx, p, o.FanoutOptions); err != nil {
 			ended = err
-			continue
 		}
-		r.take(i, p.name, part)
 	}
 	r.Seconds = time.Since(r.Started).Seconds()
+	if len(r.Errors) > 0 || r.Interrupted {
+		r.Exit = r.Exit.Worse(ExitError)
+	}
+	r.Result = r.Exit.String()
 	return r, ended
 }
 
-// parts is the set. Latency thresholds are what guarantees ask of a cluster
-// that is not overloaded, with room for machines slower than the reference.
-func (o VerifyOptions) parts() []verifyPart {
-	with := func(thresholds string) FanoutOptions {
-		f := o.FanoutOptions
-		f.Thresholds = thresholds + "," + f.Thresholds
-		return f
+// part runs one run of the set and adds its report; the error is of one that
+// never began.
+func (r *Report) part(ctx context.Context, p verifyPart, f FanoutOptions) error {
+	f.Thresholds = p.wants
+	f.Untimed = p.wants == ""
+	why := ""
+	for try := 1; ; try++ {
+		part, err := p.run(ctx, f)
+		if part == nil {
+			err = fmt.Errorf("%s: %w", p.name, err)
+			r.fail(err)
+			return err
+		}
+		if try == verifyTries || !part.missedTimes() || ctx.Err() != nil {
+			if try > 1 {
+				r.Add(p.name+".repeated", float64(try-1), "", "runs of it that are not counted, the last one for "+why)
+			}
+			r.take(p.name, part)
+			return nil
+		}
+		why = part.missed()
 	}
-	scripted := func(name, thresholds string) verifyPart {
-		return verifyPart{name, func(ctx context.Context) (*Report, error) {
-			s, _ := NamedScript(name, ScriptOptions{FanoutOptions: with(thresholds), Local: o.Local})
+}
+
+// missedTimes says whether a run proved nothing but that something was slow.
+func (r *Report) missedTimes() bool {
+	for _, t := range r.Thresholds {
+		if !t.OK && r.Unit(t.Figure) != "s" {
+			return r.Exit == ExitGenerator
+		}
+	}
+	return r.Exit == ExitThreshold || r.Exit == ExitGenerator
+}
+
+// missed is why a run did not pass, in words.
+func (r *Report) missed() string {
+	if r.Generator.Bottleneck != "" {
+		return r.Generator.Bottleneck
+	}
+	var list []string
+	for _, t := range r.Thresholds {
+		if !t.OK {
+			list = append(list, fmt.Sprintf("%s, which was %s", t.Text, Quantity(t.Value, r.Unit(t.Figure))))
+		}
+	}
+	return strings.Join(list, "; ")
+}
+
+// parts is the set. Its thresholds of time are the guarantees' (S3, I1), each
+// held against the same run without what is to be proved, or so wide that only
+// what hangs misses them: a slow machine proves nothing about the gateway.
+func (o VerifyOptions) parts() (list []verifyPart, err error) {
+	scripted := func(name, wants string) verifyPart {
+		return verifyPart{name, wants, func(ctx context.Context, f FanoutOptions) (*Report, error) {
+			s, _ := NamedScript(name, ScriptOptions{FanoutOptions: f, Local: o.Local})
 			return Script(ctx, s)
 		}}
 	}
-	list := []verifyPart{
-		{"fanout", func(ctx context.Context) (*Report, error) { return Fanout(ctx, with("delivery.p99<100ms")) }},
-		{"takeover", func(ctx context.Context) (*Report, error) {
-			t := TakeoverOptions{Options: o.Options, Users: min(o.Sessions, 500)}
-			t.Thresholds = "takeover.p99<50ms,takeover_same_pod.p99<50ms," + t.Thresholds
-			return Takeover(ctx, t)
+	list = []verifyPart{
+		{"fanout", "delivery.p99<1s", Fanout},
+		{"takeover", "takeover_excess<=0,takeover_same_pod_excess<=0", func(ctx context.Context, f FanoutOptions) (*Report, error) {
+			return Takeover(ctx, TakeoverOptions{Options: f.Options, Users: min(f.Sessions, 500)})
 		}},
-		scripted(ScriptBurst, "burst.p99<500ms"),
+		scripted(ScriptBurst, "burst.p99<2s"),
 		scripted(ScriptChurn, ""),
 		scripted(ScriptStorm, ""),
-	}
-	if o.TLS == nil {
-		list = append(list, scripted(ScriptSlow, "stuck_excess<=0"))
+		scripted(ScriptSlow, "stuck_excess<=0"),
 	}
 	if o.Local != nil {
 		list = append(list, scripted(ScriptDrain, ""), scripted(ScriptChaos, ""))
 	}
-	return list
+	names := make([]string, len(list))
+	for i, p := range list {
+		names[i] = p.name
+	}
+	for i := range list {
+		p := &list[i]
+		p.wants = strings.Trim(p.wants+","+ofPart(o.Thresholds, p.name, names), ",")
+		if _, err := parseThresholds(p.wants); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// ofPart picks from a user's thresholds those that name a part,
+// "storm.delivery.p99<1s" or "storm.p99<1s", and those that name none.
+func ofPart(thresholds, name string, names []string) string {
+	var list []string
+	for _, text := range strings.Split(thresholds, ",") {
+		text = strings.TrimSpace(text)
+		part, rest, _ := strings.Cut(text, ".")
+		switch {
+		case !slices.Contains(names, part):
+			list = append(list, text)
+		case part != name:
+		case isPoint(strings.TrimSpace(rest[:max(strings.IndexAny(rest, "=!<>"), 0)])):
+			list = append(list, text) // the latency of that name
+		default:
+			list = append(list, rest)
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // take adds the report of one run of the set.
-func (r *Report) take(i int, name string, part *Report) {
-	if i == 0 {
+func (r *Report) take(name string, part *Report) {
+	if r.Run == "" {
 		r.Run = part.Run
 	}
 	r.Parts = append(r.Parts, part)
@@ -118,19 +214,6 @@ func (r *Report) take(i int, name string, part *Report) {
 		r.Oracle.merge(part.Oracle)
 	}
 	r.Interrupted = r.Interrupted || part.Interrupted
-	g := &r.Generator
-	g.CPU = max(g.CPU, part.Generator.CPU)
-	if part.Generator.Bottleneck != "" && g.Bottleneck == "" {
-		g.Bottleneck = name + ": " + part.Generator.Bottleneck
-	}
-	if worse(part.Exit, r.Exit) {
-		r.Exit = part.Exit
-	}
-	r.Result = r.Exit.String()
-}
-
-// worse says whether a outranks b, as in judge.
-func worse(a, b Exit) bool {
-	rank := map[Exit]int{ExitPass: 0, ExitThreshold: 1, ExitGenerator: 2, ExitError: 3, ExitBroken: 4}
-	return rank[a] > rank[b]
+	r.fail(r.Generator.merge(name, &part.Generator))
+	r.Exit = r.Exit.Worse(part.Exit)
 }

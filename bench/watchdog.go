@@ -40,6 +40,7 @@ type Generator struct {
 	Lag        Latency    `json:"lag"`         // own scheduling lag
 	Feed       *FeedStats `json:"feed"`        // nil: nothing was published
 	Bottleneck string     `json:"bottleneck"`  // why the result is void, empty if it is not
+	Slow       string     `json:"slow"`        // the same of a run that judges no time: only its latencies are void
 	Bytes      int64      `json:"rss_sockets"` // RSS of this process gained while logging in
 }
 
@@ -52,19 +53,24 @@ const (
 	maxFeedLag = 100 * time.Millisecond // p99, behind schedule while NATS took all it was given
 )
 
-// judge decides whether the generator was the bottleneck over a window.
-func (g *Generator) judge(u Usage) {
+// judge decides whether the generator was the bottleneck over a window; untimed:
+// that voids nothing but what the run tells of latencies.
+func (g *Generator) judge(u Usage, untimed bool) {
 	if u.Seconds > 0 {
 		g.CPU = u.Own / u.Seconds / float64(runtime.GOMAXPROCS(0))
 	}
+	why := &g.Bottleneck
+	if untimed {
+		why = &g.Slow
+	}
 	switch {
 	case g.CPU > maxOwnCPU:
-		g.Bottleneck = "own CPU over 90 % of GOMAXPROCS: fewer events or sessions, or more workers"
+		*why = "own CPU over 90 % of GOMAXPROCS: fewer events or sessions, or more workers"
 	case g.Lag.Count >= minBeats && g.Lag.P99 > maxOwnLag.Seconds():
-		g.Bottleneck = "own scheduling lag p99 over 50 ms: this process did not get to run"
+		*why = "own scheduling lag p99 over 50 ms: this process did not get to run"
 	case g.Lag.Max > maxStall.Seconds():
-		g.Bottleneck = "this process did not get to run for over 500 ms at a time"
+		*why = "this process did not get to run for over 500 ms at a time"
 	case g.Feed != nil && g.Feed.Lag.P99 > maxFeedLag.Seconds():
-		g.Bottleneck = "feed p99 over 100 ms behind schedule although NATS took what it was given"
+		*why = "feed p99 over 100 ms behind schedule although NATS took what it was given"
 	}
 }

@@ -145,7 +145,7 @@ func (w *worker) share(ctx context.Context, job crewJob, m *member) (*Report, er
 		return nil, fmt.Errorf("read options: %w", err)
 	}
 	own := w.opts.Options
-	o.TLS, o.APIKey, o.TokenKey, o.Mint, o.Log = own.TLS, own.APIKey, own.TokenKey, own.Mint, own.Log
+	o.TLS, o.APIKey, o.TokenKey, o.MintKey, o.Mint, o.Log = own.TLS, own.APIKey, own.TokenKey, own.MintKey, own.Mint, own.Log
 	if len(own.Sources) > 0 {
 		o.Sources = own.Sources
 	}

@@ -192,7 +192,7 @@ func better(name, unit string) int {
 		}
 	}
 	switch {
-	case strings.HasPrefix(name, "client_"):
+	case strings.HasPrefix(name, "client_"), strings.HasPrefix(name, "pods_"):
 		return 0
 	case unit == "s" || unit == "B" || strings.Contains(name, "cpu") || name == "closed" || name == "gaps" || name == "login_failures":
 		return -1

@@ -56,6 +56,7 @@ var meanings = map[string]string{
 	"damaged":      "bytes differ from what was published",
 	"forged":       "never published",
 	"two_owners":   "two sockets of one key at once",
+	"ledger":       "the pods' own count of copies sent, less what came",
 
 	"unexplained_gap": "a gap frame although nothing was broken and nothing too slow",
 }

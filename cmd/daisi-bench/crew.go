@@ -23,6 +23,7 @@ const workerCommand = "worker"
 const (
 	envAPIKey   = "DAISI_BENCH_API_KEY"
 	envTokenKey = "DAISI_BENCH_TOKEN_KEY" //nolint:gosec // a name, no key
+	envMintKey  = "DAISI_BENCH_MINT_KEY"  //nolint:gosec // as above
 )
 
 // work runs a worker until ctx ends.
@@ -75,7 +76,7 @@ func (f *common) spawn(o *bench.Options) (*bench.Spawned, error) {
 	// Side by side on this machine's cores, one at a time is what each has: more
 	// would only wake each other.
 	threads := max(1, runtime.NumCPU()/o.Crew.Workers)
-	return bench.Spawn(o.Crew.Workers, command, append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(threads), envAPIKey+"="+o.APIKey, envTokenKey+"="+o.TokenKey))
+	return bench.Spawn(o.Crew.Workers, command, append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(threads), envAPIKey+"="+o.APIKey, envTokenKey+"="+o.TokenKey, envMintKey+"="+o.MintKey))
 }
 
 // localFlags are about a cluster of the run's own.

@@ -23,7 +23,8 @@ import (
 type common struct {
 	base                              bench.Options
 	addr, internal, pids, sources, ca string
-	apiKeyFile, tokenKeyFile, plant   string
+	apiKeyFile, tokenKeyFile          string
+	mintKeyFile, plant                string
 	insecure, wss, quiet, spawned     bool
 	json, html                        string
 	title                             string // of the live view
@@ -44,6 +45,8 @@ func commonFlags(fs *flag.FlagSet) *common {
 	fs.StringVar(&f.apiKeyFile, "api-key-file", "", "the same from a file")
 	fs.StringVar(&b.TokenKey, "token-key", "", "user token keys, as DWS_AUTH_TOKEN_KEYS; tokens are minted here")
 	fs.StringVar(&f.tokenKeyFile, "token-key-file", "", "the same from a file")
+	fs.StringVar(&b.MintKey, "mint-key", "", "instead of them the key of POST /generate-token: the doors mint")
+	fs.StringVar(&f.mintKeyFile, "mint-key-file", "", "the same from a file")
 	fs.BoolVar(&f.wss, "wss", false, "doors speak wss; so does -tls-ca or -insecure")
 	fs.StringVar(&f.ca, "tls-ca", "", "PEM file of the authority to trust")
 	fs.BoolVar(&f.insecure, "insecure", false, "do not verify the door's certificate")
@@ -74,16 +77,7 @@ func (f *common) options(log io.Writer) (o bench.Options, err error) {
 	if o.PIDs, err = ints(f.pids); err != nil {
 		return o, fmt.Errorf("read -pid: %w", err)
 	}
-	if o.APIKey == "" {
-		o.APIKey = os.Getenv(envAPIKey)
-	}
-	if o.TokenKey == "" {
-		o.TokenKey = os.Getenv(envTokenKey)
-	}
-	if err := fromFile(&o.APIKey, f.apiKeyFile); err != nil {
-		return o, err
-	}
-	if err := fromFile(&o.TokenKey, f.tokenKeyFile); err != nil {
+	if err := f.secrets(&o); err != nil {
 		return o, err
 	}
 	if o.TLS, err = f.tls(); err != nil {
@@ -124,6 +118,22 @@ func (f *common) tls() (*tls.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// secrets come from flags, else from files, else from the environment.
+func (f *common) secrets(o *bench.Options) error {
+	for _, s := range []struct {
+		value     *string
+		file, env string
+	}{{&o.APIKey, f.apiKeyFile, envAPIKey}, {&o.TokenKey, f.tokenKeyFile, envTokenKey}, {&o.MintKey, f.mintKeyFile, envMintKey}} {
+		if err := fromFile(s.value, s.file); err != nil {
+			return err
+		}
+		if *s.value == "" {
+			*s.value = os.Getenv(s.env)
+		}
+	}
+	return nil
 }
 
 // fromFile reads a secret, without its last newline, unless name is empty.

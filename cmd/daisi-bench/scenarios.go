@@ -52,16 +52,17 @@ func connectFlags(fs *flag.FlagSet) starter {
 	}
 }
 
-// fanoutOptions registers the population and the kinds of events.
-func fanoutOptions(fs *flag.FlagSet, o *bench.FanoutOptions, sessions int) {
-	fs.IntVar(&o.Sessions, "sessions", sessions, "sessions, spread over agents and pods")
-	fs.IntVar(&o.Agents, "agents", 50, "(company, agent) pairs")
+// fanoutOptions registers the population and the kinds of events; o is preset
+// with what they are by default.
+func fanoutOptions(fs *flag.FlagSet, o *bench.FanoutOptions) {
+	fs.IntVar(&o.Sessions, "sessions", o.Sessions, "sessions, spread over agents and pods")
+	fs.IntVar(&o.Agents, "agents", o.Agents, "(company, agent) pairs")
 	fs.IntVar(&o.Receivers, "receivers", 0, "sessions an agent; > 0 sets -agents")
 	fs.IntVar(&o.Companies, "companies", 2, "companies, with the same agent names")
 	fs.Float64Var(&o.Other, "other", 0, "share of an agent's sessions on another chat; 0: 1/3, < 0: none")
 	fs.IntVar(&o.Chats, "chats", 1, "weight of chats events")
 	fs.IntVar(&o.Messages, "messages", 1, "weight of messages.<chat> events")
-	fs.Float64Var(&o.Rate, "rate", 500, "events a second")
+	fs.Float64Var(&o.Rate, "rate", o.Rate, "events a second")
 	fs.IntVar(&o.Burst, "burst", 1, "events of one agent due at the same instant")
 	fs.BoolVar(&o.Resume, "resume", false, "clients that are cut off come back with ?resume, and are owed all they missed")
 	fs.BoolVar(&o.Forget, "forget", false, "with -resume: they come back without saying where they stand, and miss what came meanwhile")
@@ -70,35 +71,40 @@ func fanoutOptions(fs *flag.FlagSet, o *bench.FanoutOptions, sessions int) {
 	fs.IntVar(&o.Size, "size", 260, "bytes of an event's body")
 }
 
+// populated are the defaults of scenarios that measure.
+func populated(sessions int) bench.FanoutOptions {
+	return bench.FanoutOptions{Sessions: sessions, Agents: 50, Rate: 500}
+}
+
 func fanoutFlags(fs *flag.FlagSet) starter {
-	o := new(bench.FanoutOptions)
-	fanoutOptions(fs, o, 1500)
+	o := populated(1500)
+	fanoutOptions(fs, &o)
 	return func(ctx context.Context, base bench.Options, _ *bench.Local) (*bench.Report, error) {
 		o.Options = base
-		return bench.Fanout(ctx, *o)
+		return bench.Fanout(ctx, o)
 	}
 }
 
 func latencyFlags(fs *flag.FlagSet) starter {
-	o := new(bench.SweepOptions)
-	fanoutOptions(fs, &o.FanoutOptions, 500)
+	o := bench.SweepOptions{FanoutOptions: populated(500)}
+	fanoutOptions(fs, &o.FanoutOptions)
 	fs.DurationVar(&o.Limit, "limit", 0, "of the p99 from the due instant; 0: 5ms")
 	fs.Float64Var(&o.Most, "most", 0, "events a second that are not passed; 0: 200,000")
 	fs.IntVar(&o.Halves, "halves", 0, "steps between the last rate that kept the limit and the first that did not; 0: 3")
 	return func(ctx context.Context, base bench.Options, _ *bench.Local) (*bench.Report, error) {
 		o.Options = base
-		return bench.Sweep(ctx, *o)
+		return bench.Sweep(ctx, o)
 	}
 }
 
 // scriptFlags are those of a named script.
 func scriptFlags(name string) func(*flag.FlagSet) starter {
 	return func(fs *flag.FlagSet) starter {
-		o := new(bench.ScriptOptions)
-		fanoutOptions(fs, &o.FanoutOptions, 1000)
+		o := bench.ScriptOptions{FanoutOptions: populated(1000)}
+		fanoutOptions(fs, &o.FanoutOptions)
 		return func(ctx context.Context, base bench.Options, local *bench.Local) (*bench.Report, error) {
 			o.Options, o.Local = base, local
-			s, ok := bench.NamedScript(name, *o)
+			s, ok := bench.NamedScript(name, o)
 			if !ok {
 				return nil, fmt.Errorf("no script %q", name)
 			}
@@ -108,8 +114,8 @@ func scriptFlags(name string) func(*flag.FlagSet) starter {
 }
 
 func fileFlags(fs *flag.FlagSet) starter {
-	o := new(bench.ScriptOptions)
-	fanoutOptions(fs, &o.FanoutOptions, 1000)
+	o := bench.ScriptOptions{FanoutOptions: populated(1000)}
+	fanoutOptions(fs, &o.FanoutOptions)
 	file := fs.String("file", "", "script in YAML; what it names goes before flags")
 	return func(ctx context.Context, base bench.Options, local *bench.Local) (*bench.Report, error) {
 		o.Options, o.Local = base, local
@@ -118,7 +124,7 @@ func fileFlags(fs *flag.FlagSet) starter {
 			return nil, fmt.Errorf("read -file: %w", err)
 		}
 		defer f.Close()
-		s, err := bench.ReadScript(f, *o)
+		s, err := bench.ReadScript(f, o)
 		if err != nil {
 			return nil, err
 		}
@@ -127,11 +133,11 @@ func fileFlags(fs *flag.FlagSet) starter {
 }
 
 func verifyFlags(fs *flag.FlagSet) starter {
-	o := new(bench.VerifyOptions)
-	fanoutOptions(fs, &o.FanoutOptions, 1000)
+	o := bench.VerifyOptions{FanoutOptions: bench.VerifyDefaults()}
+	fanoutOptions(fs, &o.FanoutOptions)
 	return func(ctx context.Context, base bench.Options, local *bench.Local) (*bench.Report, error) {
 		o.Options, o.Local = base, local
-		return bench.Verify(ctx, *o)
+		return bench.Verify(ctx, o)
 	}
 }
 
