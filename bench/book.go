@@ -9,9 +9,11 @@ import (
 // Book is what the publisher published in one run: the only source of expected
 // values. Its pages are made before the first event; entries are added by Feed.
 type Book struct {
-	Run   uint64 // marks the run's events, so that others' are told apart
-	base  uint32 // index of the first page: other parts of the run have others
-	pages []*Page
+	Run  uint64 // marks the run's events, so that others' are told apart
+	base uint32 // index of the first page: other parts of the run have others
+
+	mu    sync.RWMutex
+	pages []*Page // whoever shows the run may read while they are made
 }
 
 // partShift leaves room for a million pages in each of 4,096 parts.
@@ -21,14 +23,19 @@ const partShift = 20
 func NewBook(run uint64) *Book { return &Book{Run: run} }
 
 // Pages lists all pages, in the order they were made.
-func (b *Book) Pages() []*Page { return b.pages }
+func (b *Book) Pages() []*Page {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.pages[:len(b.pages):len(b.pages)]
+}
 
 // page is the page with this index, nil if there is none.
 func (b *Book) page(i uint32) *Page {
-	if i < b.base || int(i-b.base) >= len(b.pages) {
+	pages := b.Pages()
+	if i < b.base || int(i-b.base) >= len(pages) {
 		return nil
 	}
-	return b.pages[i-b.base]
+	return pages[i-b.base]
 }
 
 // Topic is what an event of a page is about: the rest of its subject.
@@ -61,8 +68,10 @@ func (e entry) topic() uint16 { return uint16(e) }
 func (e entry) sure() bool    { return e&unsure == 0 }
 
 // Page makes a page with topic 0 = chats and one messages topic for each chat.
-// Not safe for concurrent use, nor after the first event.
+// One goroutine makes them, before the first event.
 func (b *Book) Page(company, agent string, chats ...string) *Page {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	p := &Page{Company: company, Agent: agent, index: b.base + uint32(len(b.pages)), Topics: []Topic{{Kind: session.KindChats}}}
 	for _, c := range chats {
 		p.Topics = append(p.Topics, Topic{Kind: session.KindMessages, Chat: c})
@@ -111,7 +120,7 @@ func (p *Page) doubt(n uint32) {
 
 // Unsure counts the events of the whole book whose storing is unsure.
 func (b *Book) Unsure() (n int64) {
-	for _, p := range b.pages {
+	for _, p := range b.Pages() {
 		p.mu.RLock()
 		for _, e := range p.entries {
 			if !e.sure() {
@@ -125,7 +134,7 @@ func (b *Book) Unsure() (n int64) {
 
 // Published counts the events of the whole book.
 func (b *Book) Published() (n int64) {
-	for _, p := range b.pages {
+	for _, p := range b.Pages() {
 		n += int64(p.Len())
 	}
 	return n

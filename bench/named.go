@@ -45,8 +45,8 @@ func NamedScript(name string, o ScriptOptions) (ScriptOptions, bool) {
 		o.Resume = true
 		o.Steps = []Step{
 			base,
-			{Do: DeedKill, For: d, Every: 10 * time.Second, Pause: time.Second},
-			{Do: DeedStop, For: d, Every: 10 * time.Second, Pause: 2 * time.Second},
+			{Do: DeedKill, For: d, Every: base.For, Pause: time.Second},
+			{Do: DeedStop, For: d, Every: base.For, Pause: 2 * time.Second},
 		}
 	case ScriptSoak:
 		o.Steps = []Step{base, {Name: "soak", For: orTime(o.Duration, time.Hour)}, {Name: "end", For: base.For}}

@@ -168,11 +168,19 @@ func TestSampler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for began := time.Now(); time.Since(began) < 50*time.Millisecond; {
+	own := func() float64 {
+		p, err := ReadProcess(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.CPU
+	}
+	// A busy machine may give us no time for long.
+	for began, before := time.Now(), own(); own() < before+0.05 && time.Since(began) < 10*time.Second; {
 		spin()
 	}
 	u, err := end()
-	if err != nil || u.Server <= 0 || u.Server > 10 || math.Abs(u.Own-u.Server) > 0.03 /* read one after the other, in ticks of 10 ms */ || u.After[0].RSS < 1<<20 || u.After[0].Threads < 2 || u.After[0].FDs < 3 {
+	if err != nil || u.Server <= 0 || u.Server > 20 || math.Abs(u.Own-u.Server) > 0.03 /* read one after the other, in ticks of 10 ms */ || u.After[0].RSS < 1<<20 || u.After[0].Threads < 2 || u.After[0].FDs < 3 {
 		t.Fatalf("%+v, %v", u, err)
 	}
 	if !u.After[1].Gone {

@@ -23,9 +23,9 @@ func VerifyDefaults() FanoutOptions {
 }
 
 // verifyTries is how often a part is run, at most, that missed nothing but
-// times, or that the generator could not keep up with: on a machine or a cluster
-// that others use a second try tells their load from the gateway's fault. What
-// is counted, not timed, has one try.
+// times, or that the generator could not keep up with: again when all the others
+// are through, which tells the load of others on the machine or the cluster from
+// the gateway's fault. What is counted, not timed, has one try.
 const verifyTries = 3
 
 // verifyPart is one run of the set.
@@ -33,6 +33,9 @@ type verifyPart struct {
 	name  string
 	wants string // thresholds beside the scenario's own
 	run   func(ctx context.Context, f FanoutOptions) (*Report, error)
+
+	tried int    // runs of it so far
+	why   string // the last one of them is not counted
 }
 
 // Verify runs the set, one after the other, all of it even when a promise was
@@ -62,16 +65,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		Schema: Schema, Scenario: "verify", Started: time.Now(), Seed: o.Seed, Commit: Commit(), Machine: ReadMachine(), Options: options,
 		Latencies: map[string]Latency{}, Usage: map[string]Usage{},
 	}
-	var ended error
-	for _, p := range parts {
-		if ctx.Err() != nil {
-			r.Interrupted = true
-			break
-		}
-		if err := r.part(ctx, p, o.FanoutOptions); err != nil {
-			ended = err
-		}
-	}
+	ended := r.runParts(ctx, parts, o.FanoutOptions)
 	r.Seconds = time.Since(r.Started).Seconds()
 	if len(r.Errors) > 0 || r.Interrupted {
 		r.Exit = r.Exit.Worse(ExitError)
@@ -80,28 +74,46 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	return r, ended
 }
 
-// part runs one run of the set and adds its report; the error is of one that
-// never began.
-func (r *Report) part(ctx context.Context, p verifyPart, f FanoutOptions) error {
+// runParts runs the set; the error is of a part that never began.
+func (r *Report) runParts(ctx context.Context, queue []verifyPart, f FanoutOptions) (ended error) {
+	for ; len(queue) > 0; queue = queue[1:] {
+		if ctx.Err() != nil {
+			r.Interrupted = true
+			break
+		}
+		p := queue[0]
+		again, err := r.runPart(ctx, &p, f)
+		if err != nil {
+			ended = err
+		}
+		if again {
+			queue = append(queue, p)
+		}
+	}
+	return ended
+}
+
+// runPart runs one run of the set and adds its report, unless it is to be run
+// again.
+func (r *Report) runPart(ctx context.Context, p *verifyPart, f FanoutOptions) (again bool, err error) {
 	f.Thresholds = p.wants
 	f.Untimed = p.wants == ""
-	why := ""
-	for try := 1; ; try++ {
-		part, err := p.run(ctx, f)
-		if part == nil {
-			err = fmt.Errorf("%s: %w", p.name, err)
-			r.fail(err)
-			return err
-		}
-		if try == verifyTries || !part.missedTimes() || ctx.Err() != nil {
-			if try > 1 {
-				r.Add(p.name+".repeated", float64(try-1), "", "runs of it that are not counted, the last one for "+why)
-			}
-			r.take(p.name, part)
-			return nil
-		}
-		why = part.missed()
+	part, err := p.run(ctx, f)
+	if part == nil {
+		err = fmt.Errorf("%s: %w", p.name, err)
+		r.fail(err)
+		return false, err
 	}
+	p.tried++
+	if p.tried < verifyTries && part.missedTimes() {
+		p.why = part.missed()
+		return true, nil
+	}
+	if p.tried > 1 {
+		r.Add(p.name+".repeated", float64(p.tried-1), "", "runs of it that are not counted, the last one for "+p.why)
+	}
+	r.take(p.name, part)
+	return false, nil
 }
 
 // missedTimes says whether a run proved nothing but that something was slow.
@@ -133,15 +145,15 @@ func (r *Report) missed() string {
 // what hangs misses them: a slow machine proves nothing about the gateway.
 func (o VerifyOptions) parts() (list []verifyPart, err error) {
 	scripted := func(name, wants string) verifyPart {
-		return verifyPart{name, wants, func(ctx context.Context, f FanoutOptions) (*Report, error) {
+		return verifyPart{name: name, wants: wants, run: func(ctx context.Context, f FanoutOptions) (*Report, error) {
 			s, _ := NamedScript(name, ScriptOptions{FanoutOptions: f, Local: o.Local})
 			return Script(ctx, s)
 		}}
 	}
 	list = []verifyPart{
-		{"fanout", "delivery.p99<1s", Fanout},
-		{"takeover", "takeover_excess<=0,takeover_same_pod_excess<=0", func(ctx context.Context, f FanoutOptions) (*Report, error) {
-			return Takeover(ctx, TakeoverOptions{Options: f.Options, Users: min(f.Sessions, 500)})
+		{name: "fanout", wants: "delivery.p99<1s", run: Fanout},
+		{name: "takeover", wants: "takeover_excess<=0,takeover_same_pod_excess<=0", run: func(ctx context.Context, f FanoutOptions) (*Report, error) {
+			return Takeover(ctx, TakeoverOptions{Options: f.Options, Users: min(f.Sessions, 500), Rate: f.Rate})
 		}},
 		scripted(ScriptBurst, "burst.p99<2s"),
 		scripted(ScriptChurn, ""),
@@ -157,6 +169,12 @@ func (o VerifyOptions) parts() (list []verifyPart, err error) {
 	}
 	for i := range list {
 		p := &list[i]
+		if run := p.run; o.Local != nil {
+			p.run = func(ctx context.Context, f FanoutOptions) (*Report, error) {
+				f.PIDs = o.Local.PIDs() // other ones after a part that ended pods
+				return run(ctx, f)
+			}
+		}
 		p.wants = strings.Trim(p.wants+","+ofPart(o.Thresholds, p.name, names), ",")
 		if _, err := parseThresholds(p.wants); err != nil {
 			return nil, err
@@ -212,6 +230,14 @@ func (r *Report) take(name string, part *Report) {
 			r.Oracle = &Verdict{Breaches: map[string]int64{}}
 		}
 		r.Oracle.merge(part.Oracle)
+	}
+	for phase, u := range part.Usage {
+		r.Usage[name+"."+phase] = u
+	}
+	for _, s := range part.Samples {
+		s.At += part.Started.Sub(r.Started).Seconds()
+		s.Phase = strings.TrimRight(name+" "+s.Phase, " ")
+		r.Samples = append(r.Samples, s)
 	}
 	r.Interrupted = r.Interrupted || part.Interrupted
 	r.fail(r.Generator.merge(name, &part.Generator))

@@ -72,12 +72,21 @@ func TestVerifyRepeats(t *testing.T) {
 		t.Helper()
 		n := 0
 		r := &Report{Latencies: map[string]Latency{}}
-		p := verifyPart{"storm", "x<=0", func(context.Context, FanoutOptions) (*Report, error) {
-			n++
-			return run(n), nil
-		}}
-		if err := r.part(t.Context(), p, FanoutOptions{}); err != nil || n != tries || r.Exit != want || len(r.Parts) != 1 {
-			t.Errorf("%d tries, exit %d, error %v; want %d tries, exit %d", n, r.Exit, err, tries, want)
+		order := ""
+		list := []verifyPart{
+			{name: "storm", wants: "x<=0", run: func(context.Context, FanoutOptions) (*Report, error) {
+				n++
+				order += "s"
+				return run(n), nil
+			}},
+			{name: "other", run: func(context.Context, FanoutOptions) (*Report, error) {
+				order += "o"
+				return &Report{}, nil
+			}},
+		}
+		err := r.runParts(t.Context(), list, FanoutOptions{})
+		if err != nil || n != tries || r.Exit != want || len(r.Parts) != 2 || order != "so"+strings.Repeat("s", tries-1) {
+			t.Errorf("%d tries, order %s, exit %d, error %v; want %d tries, exit %d", n, order, r.Exit, err, tries, want)
 		}
 		if said, ok := r.Figure("storm.repeated"); tries > 1 != ok || ok && int(said) != tries-1 {
 			t.Errorf("%v repeats are in the report of %d tries", said, tries)

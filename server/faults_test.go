@@ -49,35 +49,45 @@ func TestProveServerFaultsAreSeen(t *testing.T) {
 
 // The verify set against three pods, one delivery wrong at a place drawn by a
 // printed seed, or every kill late: exit 3, and the report names agent, number and
-// pod.
+// pod. The short form draws one of the four.
 func TestProveServerFaultsBreakVerify(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
-	f := func(kind, breach string) {
-		t.Run(kind, func(t *testing.T) {
-			c := clustertest.Start(t, clustertest.Options{Pods: 3})
-			at := 500 + rng.Uint64N(10000)
-			server.PlantFault(&server.Fault{Kind: kind, After: at})
-			defer server.PlantFault(nil)
-			o := bench.VerifyOptions{FanoutOptions: bench.FanoutOptions{Options: benchOptions(c), Sessions: 300, Agents: 20, Rate: 200, Duration: 3 * time.Second}}
-			r, err := bench.Verify(context.Background(), o)
-			show(t, r, err)
-			n, _ := r.Figure(breach)
-			if once := breach != "two_owners"; r.Exit != bench.ExitBroken || n < 1 || once && n != 1 || len(r.Oracle.Findings) == 0 {
-				t.Fatalf("fault at delivery %d: exit %v, %s %v, want a broken promise and 1", at, r.Exit, breach, n)
-			}
-			x := r.Oracle.Findings[0]
-			if x.Breach != breach || x.Agent == "" || x.User == "" || !strings.Contains(x.Pod, "pod-") || breach != "two_owners" && x.Topic == "" {
-				t.Errorf("finding %+v", x)
-			}
-			t.Logf("fault at delivery %d, found: %+v", at, x)
-		})
+	list := []struct{ kind, breach string }{
+		{"drop", "lost"},
+		{"double", "repeated"},
+		{"swap", "out_of_order"},
+		{"late", "two_owners"},
 	}
-	f("drop", "lost")
-	f("double", "repeated")
-	f("swap", "out_of_order")
-	f("late", "two_owners")
+	if shortForm {
+		at := rng.IntN(len(list))
+		list = list[at : at+1]
+	}
+	for _, x := range list {
+		at := faultFrom + rng.Uint64N(faultSpan)
+		t.Run(x.kind, func(t *testing.T) { faultBreaksVerify(t, x.kind, x.breach, at) })
+	}
+}
+
+func faultBreaksVerify(t *testing.T, kind, breach string, at uint64) {
+	c := clustertest.Start(t, clustertest.Options{Pods: 3})
+	server.PlantFault(&server.Fault{Kind: kind, After: at})
+	defer server.PlantFault(nil)
+	o := bench.VerifyOptions{FanoutOptions: bench.FanoutOptions{
+		Options: benchOptions(c), Sessions: verifySessions, Agents: verifyAgents, Rate: verifyRate, Duration: verifyTime,
+	}}
+	r, err := bench.Verify(context.Background(), o)
+	show(t, r, err)
+	n, _ := r.Figure(breach)
+	if once := breach != "two_owners"; r.Exit != bench.ExitBroken || n < 1 || once && n != 1 || len(r.Oracle.Findings) == 0 {
+		t.Fatalf("fault at delivery %d: exit %v, %s %v, want a broken promise and 1", at, r.Exit, breach, n)
+	}
+	x := r.Oracle.Findings[0]
+	if x.Breach != breach || x.Agent == "" || x.User == "" || !strings.Contains(x.Pod, "pod-") || breach != "two_owners" && x.Topic == "" {
+		t.Errorf("finding %+v", x)
+	}
+	t.Logf("fault at delivery %d, found: %+v", at, x)
 }
 
 // Simultaneous logins on pods that break the protocol: kills that are not done,

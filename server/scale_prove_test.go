@@ -26,6 +26,14 @@ const (
 	proofRevoked  = 5000
 	revokedWithin = time.Second
 
+	proofVerifies  = 5
+	verifySessions = 600
+	verifyAgents   = 50
+	verifyRate     = 200
+	verifyTime     = 4 * time.Second
+	faultFrom      = 500   // deliveries before a fault, at least
+	faultSpan      = 10000 // and so many more at most, so that it falls before sockets are closed on purpose
+
 	contestLogins = 50
 	contestRounds = 200
 	contestSpread = 1500 * time.Millisecond

@@ -26,6 +26,14 @@ const (
 	proofRevoked  = 150
 	revokedWithin = 10 * time.Second // beside other tests; alone it is a second
 
+	proofVerifies  = 1
+	verifySessions = 100
+	verifyAgents   = 10
+	verifyRate     = 50
+	verifyTime     = 500 * time.Millisecond
+	faultFrom      = 100 // deliveries before a fault, at least
+	faultSpan      = 400 // and so many more at most, so that it falls before sockets are closed on purpose
+
 	contestLogins = 10
 	contestRounds = 3
 	contestSpread = 400 * time.Millisecond

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -27,6 +28,37 @@ func localFanout(l *bench.Local) bench.FanoutOptions {
 	o := bench.FanoutOptions{Sessions: proofSessions, Agents: proofAgents, Rate: proofRate}
 	l.Apply(&o.Options)
 	return o
+}
+
+// The whole set, drain and chaos with it, each time on a cluster of its own:
+// nothing to find.
+func TestProveVerify(t *testing.T) {
+	waits(t)
+	for i := range proofVerifies {
+		t.Run(fmt.Sprint(i+1), func(t *testing.T) {
+			l := startLocal(t, 3)
+			o := bench.VerifyOptions{FanoutOptions: localFanout(l), Local: l}
+			o.Sessions, o.Agents, o.Rate, o.Duration = verifySessions, verifyAgents, verifyRate, verifyTime
+			r, err := bench.Verify(context.Background(), o)
+			if show(t, r, err); r.Exit != bench.ExitPass && (!shortForm || !onlySlow(r)) {
+				t.Errorf("exit %v", r.Exit)
+			}
+			if len(r.Parts) != 8 {
+				t.Errorf("%d parts, want 8", len(r.Parts))
+			}
+		})
+	}
+}
+
+// onlySlow says that every promise was kept, and all that was counted, on a
+// machine that other tests keep busy.
+func onlySlow(r *bench.Report) bool {
+	for _, t := range r.Thresholds {
+		if !t.OK && r.Unit(t.Figure) != "s" {
+			return false
+		}
+	}
+	return r.Exit == bench.ExitThreshold || r.Exit == bench.ExitGenerator
 }
 
 // A pod is killed, another stands still, under events: whose socket ended comes

@@ -28,6 +28,9 @@ type page struct {
 	Kept          int
 	Times         []*chart
 	Delays        []latencyView
+	Plain         []latencyRow // latencies without a chart
+	Set           []part       // of a set of runs
+	Missed        int          // thresholds
 	Phases        []phase
 	Settings      string
 	Labels        []string // of the percentiles
@@ -39,6 +42,13 @@ type tile struct{ Name, Value, Note string }
 type promise struct {
 	Name, Meaning string
 	Count         int64
+}
+
+// part is one run of a set.
+type part struct {
+	Name, Mood, Result, Seconds, Copies string
+	Sessions, Broken                    int64
+	Missed                              []string
 }
 
 type phase struct {
@@ -122,8 +132,16 @@ func newPage(r *bench.Report) (*page, error) {
 		Mood: v[0], Verdict: v[1], Times: timeCharts(r), Labels: latencyPoints,
 		Memory: bench.Quantity(float64(r.Machine.Memory), "B"), Load: fmt.Sprintf("%.0f %%", r.Generator.CPU*100),
 	}
-	if p.Delays, err = latencies(r); err != nil {
+	if p.Delays, p.Plain, err = latencies(r); err != nil {
 		return nil, err
+	}
+	for _, t := range r.Thresholds {
+		if !t.OK {
+			p.Missed++
+		}
+	}
+	for _, o := range r.Parts {
+		p.Set = append(p.Set, newPart(o))
 	}
 	if p.Settings, err = settings(r.Options); err != nil {
 		return nil, err
@@ -142,6 +160,22 @@ func newPage(r *bench.Report) (*page, error) {
 	}
 	p.Tiles = tiles(r)
 	return p, nil
+}
+
+func newPart(r *bench.Report) part {
+	p := part{Name: r.Scenario, Mood: verdicts[r.Exit][0], Result: r.Result, Seconds: bench.Quantity(r.Seconds, "s"), Copies: "–"}
+	if v := r.Oracle; v != nil {
+		p.Sessions, p.Copies = v.Sessions, fmt.Sprintf("%d of %d", v.Met, v.Expected)
+		for _, n := range v.Breaches {
+			p.Broken += n
+		}
+	}
+	for _, t := range r.Thresholds {
+		if !t.OK {
+			p.Missed = append(p.Missed, t.Text)
+		}
+	}
+	return p
 }
 
 // settings writes options as a report in JSON does that was read again.

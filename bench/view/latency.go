@@ -28,8 +28,9 @@ type latencyRow struct {
 
 var latencyPoints = []string{"p50", "p90", "p99", "p99.9", "p99.99", "max"}
 
-// latencies pairs X with X_raw and draws both.
-func latencies(r *bench.Report) (list []latencyView, err error) {
+// latencies pairs X with X_raw and draws both; plain are those whose histogram
+// the report does not have.
+func latencies(r *bench.Report) (list []latencyView, plain []latencyRow, err error) {
 	for _, name := range slices.Sorted(maps.Keys(r.Latencies)) {
 		if base, ok := strings.CutSuffix(name, "_raw"); ok && r.Latencies[base].Count > 0 {
 			continue // shown with its twin
@@ -52,16 +53,21 @@ func latencies(r *bench.Report) (list []latencyView, err error) {
 			}
 			h, err := l.Histogram()
 			if err != nil {
-				return nil, fmt.Errorf("draw latency %s: %w", n, err)
+				return nil, nil, fmt.Errorf("draw latency %s: %w", n, err)
 			}
 			hists, names = append(hists, h), append(names, strings.Split(label, ":")[0])
 		}
-		if len(hists) > 0 {
-			v.Percentile, v.Spread = percentiles(names, hists), spread(names, hists)
+		if len(hists) == 0 {
+			for _, row := range v.Rows {
+				row.Name = name + ", " + strings.Split(row.Name, ":")[0]
+				plain = append(plain, row)
+			}
+			continue
 		}
+		v.Percentile, v.Spread = percentiles(names, hists), spread(names, hists)
 		list = append(list, v)
 	}
-	return list, nil
+	return list, plain, nil
 }
 
 func latencyCells(name string, l bench.Latency) latencyRow {
