@@ -14,7 +14,8 @@
 //   - Kernel memory is machine-wide (slab and socket buffers): on one machine it
 //     holds both ends of each connection, and the report says so.
 //   - When this process was itself the bottleneck (its CPU, its own scheduling
-//     lag, its feed behind schedule without NATS holding it) the result is void.
+//     lag, its feed behind schedule without NATS holding it) the result is void;
+//     of a run that judges no time only the times are.
 //
 // # Invariants
 //
@@ -52,7 +53,7 @@
 // cluster and Spawned workers one for each process.
 //
 // Lock order: client.mu -> User.mu -> Watch.mu -> Page.mu -> Oracle.mu;
-// User.mu -> sentinel.mu. Fleet.mu, Crowd.mu, guide.mu and histogram locks are leaves.
+// User.mu -> sentinel.mu. Book.mu, Fleet.mu, Crowd.mu, desk.mu, guide.mu and histogram locks are leaves.
 //
 // # Adding a scenario
 //

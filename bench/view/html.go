@@ -76,7 +76,7 @@ var verdicts = map[bench.Exit][2]string{
 	bench.ExitPass:      {"good", "Every promise was kept, every threshold too."},
 	bench.ExitThreshold: {"warn", "Every promise was kept, but a threshold was missed."},
 	bench.ExitBroken:    {"bad", "A promise was broken: see what the oracle found."},
-	bench.ExitGenerator: {"void", "The load generator was the bottleneck: these figures say nothing about the server."},
+	bench.ExitGenerator: {"void", "The load generator was the bottleneck: these times say nothing about the server."},
 	bench.ExitError:     {"bad", "The run did not come to its end: this is what there was."},
 }
 
