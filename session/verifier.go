@@ -18,7 +18,7 @@ import (
 type VerifierOptions struct {
 	Ring   *KeyRing         // required
 	TTL    time.Duration    // how long claims are remembered; 30 s for users, 60 s for admins
-	Size   int              // how many; 8192
+	Size   int              // how many; 1024: who shows a token twice within TTL mostly does so at once
 	Shared TokenCache       // nil: none
 	Now    func() time.Time // time.Now
 }
@@ -34,7 +34,7 @@ func (o VerifierOptions) withDefaults() (VerifierOptions, error) {
 		}
 	}
 	if o.Size == 0 {
-		o.Size = 8192
+		o.Size = 1024
 	}
 	if o.Now == nil {
 		o.Now = time.Now
