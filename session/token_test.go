@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -200,34 +201,46 @@ func TestParseKeyRingFailure(t *testing.T) {
 	}
 }
 
-// Every bit of the bytes and every character of the string: nothing but the
-// token itself (and its unpadded form) is the token.
+// tampered says which changes of a token verify lets pass: every bit of its
+// bytes, and every character of its string, changed to and preceded by each other.
+func tampered(t *testing.T, verify func(string) error, token string) (passed []string) {
+	t.Helper()
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=.\r\n +/"
+	kid, sealed, err := splitToken(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(token); err != nil {
+		t.Fatalf("the token itself: %v", err)
+	}
+	try := func(changed, format string, args ...any) {
+		if changed != token && verify(changed) == nil {
+			passed = append(passed, fmt.Sprintf(format, args...))
+		}
+	}
+	for i := range len(sealed) * 8 {
+		flipped := slices.Clone(sealed)
+		flipped[i/8] ^= 1 << (i % 8)
+		try(joinToken(kid, flipped), "bit %d flipped", i)
+	}
+	for i := range token {
+		for _, c := range alphabet {
+			try(token[:i]+string(c)+token[i+1:], "character %d changed to %q", i, c)
+			try(token[:i]+string(c)+token[i:], "%q inserted at %d", c, i)
+		}
+	}
+	return passed
+}
+
+// Nothing but the token itself (and its unpadded form) is the token.
 func TestTamperedTokens(t *testing.T) {
-	alphabet := "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=.\r\n +/"
+	verifier := func(r *KeyRing) func(string) error {
+		return func(token string) error { _, err := r.Verify(token, testNow); return err }
+	}
 	f := func(r *KeyRing, token string) {
 		t.Helper()
-		kid, sealed, err := splitToken(token)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range len(sealed) * 8 {
-			flipped := slices.Clone(sealed)
-			flipped[i/8] ^= 1 << (i % 8)
-			if _, err := r.Verify(joinToken(kid, flipped), testNow); err == nil {
-				t.Errorf("bit %d flipped and accepted", i)
-			}
-		}
-		for i := range token {
-			for _, c := range alphabet {
-				changed := token[:i] + string(c) + token[i+1:]
-				if _, err := r.Verify(changed, testNow); err == nil && changed != token {
-					t.Errorf("character %d changed to %q and accepted", i, c)
-				}
-				inserted := token[:i] + string(c) + token[i:]
-				if _, err := r.Verify(inserted, testNow); err == nil {
-					t.Errorf("%q inserted at %d and accepted", c, i)
-				}
-			}
+		for _, what := range tampered(t, verifier(r), token) {
+			t.Errorf("%s and accepted", what)
 		}
 	}
 	f(ring(t, PurposeUser, testKeyHex, true), userVector)
@@ -236,6 +249,34 @@ func TestTamperedTokens(t *testing.T) {
 	if _, err := ring(t, PurposeAdmin, testKeyHex, true).Verify(strings.TrimRight(adminVector, "="), testNow); err != nil {
 		t.Errorf("without padding: %v", err)
 	}
+
+	// What the judge is worth: verifiers with a fault, each of which it must find.
+	good := verifier(ring(t, PurposeUser, "k1:"+testKeyHex, true))
+	planted := func(name, want string, faulty func(string) error) {
+		t.Helper()
+		if passed := tampered(t, faulty, kidVector); !slices.ContainsFunc(passed, func(s string) bool { return strings.Contains(s, want) }) {
+			t.Errorf("a verifier that %s: found %q, not %q", name, passed, want)
+		}
+	}
+	last := len(kidVector) - 1
+	planted("ignores the last character", fmt.Sprintf("character %d changed", last), func(s string) error {
+		if len(s) == len(kidVector) {
+			s = s[:last] + kidVector[last:]
+		}
+		return good(s)
+	})
+	planted("passes over line ends, as encoding/base64 does", `'\n' inserted`, func(s string) error {
+		return good(strings.ReplaceAll(s, "\n", ""))
+	})
+	_, sealed, _ := splitToken(kidVector)
+	bit := len(sealed)*8 - 1
+	planted("does not look at one bit of the tag", fmt.Sprintf("bit %d flipped", bit), func(s string) error {
+		if kid, b, err := splitToken(s); err == nil && len(b) == len(sealed) {
+			b[bit/8] = b[bit/8]&0x7f | sealed[bit/8]&0x80
+			s = joinToken(kid, b)
+		}
+		return good(s)
+	})
 }
 
 func FuzzVerify(f *testing.F) {
