@@ -173,6 +173,62 @@ func TestMutualTLSReloads(t *testing.T) {
 	}
 }
 
+// A stream that is open says nothing about today's certificates: so it ends, the
+// caller's own doing, and comes again with what holds then; and where the caller
+// does not end it, the called pod does.
+func TestStreamsEndOfAge(t *testing.T) {
+	ours, next := newAuthority(t), newAuthority(t)
+	var now atomic.Pointer[Creds]
+	old := creds(ours.issue(t, "dws-peer", time.Hour), "dws-peer", ours)
+	now.Store(&old)
+	rotating := Creds{
+		Certificate: func() (*tls.Certificate, error) { return now.Load().Certificate() },
+		Roots:       func() (*x509.CertPool, error) { return now.Load().Roots() },
+		ServerName:  "dws-peer",
+	}
+	sink := &testSink{ack: true}
+	o := testOptions("b@1", sink)
+	o.Creds, o.StreamAge = rotating, time.Second
+	_, pod, stopServe := serve(t, o)
+	defer stopServe()
+	caller := func(name session.Owner, c Creds, age time.Duration) *Service {
+		o := testOptions(name, &testSink{})
+		o.Creds, o.StreamAge = c, age
+		s, stop := forward(t, o, pod)
+		t.Cleanup(stop)
+		until(t, string(name)+" has a stream", func() bool { return s.Stream("b@1") != 0 })
+		return s
+	}
+	count := func(what string) (n int) {
+		for _, s := range sink.told() {
+			if s == what {
+				n++
+			}
+		}
+		return n
+	}
+	caller("good@1", rotating, time.Second)
+	stubborn := caller("stubborn@1", old, time.Hour)
+	until(t, "the good one came again, twice", func() bool { return count("+good@1") >= 3 })
+
+	after := creds(next.issue(t, "dws-peer", time.Hour), "dws-peer", next)
+	now.Store(&after)
+	until(t, "the one with the former certificate is out", func() bool { return stubborn.Stream("b@1") == 0 && count("-stubborn@1") == count("+stubborn@1") })
+	in, before := count("+stubborn@1"), count("+good@1")
+	until(t, "the good one comes and goes", func() bool { return count("+good@1") >= before+2 })
+	if count("+stubborn@1") != in {
+		t.Error("the one with the former certificate is in again")
+	}
+}
+
+// In the clear there is nothing to be shown again, and no stream ends.
+func TestStreamsInTheClearStay(t *testing.T) {
+	s := newService(t, testOptions("a@1", &testSink{}))
+	if at, _ := s.age(); at != nil || s.connections().MaxConnectionAge != 0 {
+		t.Error("streams in the clear end of age")
+	}
+}
+
 func TestCredsAreExplicit(t *testing.T) {
 	a := newAuthority(t)
 	both := creds(a.issue(t, "", time.Hour), "", a)

@@ -26,7 +26,10 @@
 //     sequences of another stream mean nothing.
 //  6. Bytes of a peer never panic: each is bounded and checked before use
 //     (fuzzed). A frame that is wrong ends its stream.
-//  7. Nothing is plain text unless Options.Creds says so.
+//  7. A stream of mutual TLS ends after Options.StreamAge, by the caller at a
+//     moment when nothing waits, else by the called pod; the next one begins at
+//     once, with the certificates of then.
+//  8. Nothing is plain text unless Options.Creds says so.
 //
 // # Goroutines
 //

@@ -45,6 +45,10 @@ type Options struct {
 	QueueBytes int           // that may wait for one peer, from 64 KiB: 16 MiB
 	MaxMessage int           // bytes of the largest message taken or sent, the same on all pods, 64 KiB-1 GiB: 8 MiB
 	AckTimeout time.Duration // after which a peer that does not ack gets no more: 1 s
+	// StreamAge is how long a stream of mutual TLS may last, from 1 s on: 1 h. Then
+	// both pods show their certificates anew, so that one which was replaced, ran
+	// out or lost its authority is good for no longer than that.
+	StreamAge time.Duration
 
 	// Legacy answers PushEvent by calling Push, which says how many sessions
 	// the event was queued for. The event has no Seq. An empty Route.Chat means
@@ -64,6 +68,7 @@ const (
 	defaultQueue   = 16 << 20
 	defaultMessage = 8 << 20
 	defaultAck     = time.Second
+	defaultAge     = time.Hour
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -75,6 +80,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.AckTimeout == 0 {
 		o.AckTimeout = defaultAck
+	}
+	if o.StreamAge == 0 {
+		o.StreamAge = defaultAge
 	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
@@ -92,6 +100,7 @@ func (o Options) withDefaults() (Options, error) {
 	bad(o.QueueBytes < minBytes, "QueueBytes must be %d at least, not %d", minBytes, o.QueueBytes)
 	bad(o.MaxMessage < minBytes || o.MaxMessage > maxMessage, "MaxMessage must be %d-%d, not %d", minBytes, maxMessage, o.MaxMessage)
 	bad(o.AckTimeout < 0, "AckTimeout must not be negative")
+	bad(o.StreamAge < time.Second, "StreamAge must be a second at least, not %v", o.StreamAge)
 	bad(o.Legacy && o.Push == nil, "Push is missing, which Legacy needs")
 	if err := o.Creds.check(); err != nil {
 		errs = append(errs, err)

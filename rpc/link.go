@@ -60,6 +60,20 @@ func (p *peer) connect(parent context.Context, done func(error)) (opened time.Du
 	return opened, p.exchange(ctx, cancel, l, in)
 }
 
+// errAged ends a stream that was open for long enough; the next one follows at
+// once.
+var errAged = errors.New("the stream is old: certificates are to be shown again")
+
+// age is when a stream is too old; never, where there are no certificates.
+// Spread, so that the streams of pods that started together do not end so.
+func (s *Service) age() (at <-chan time.Time, stop func() bool) {
+	if s.opts.Creds.Insecure {
+		return nil, func() bool { return true }
+	}
+	t := time.NewTimer(s.opts.StreamAge/2 + jitter(s.opts.StreamAge/2))
+	return t.C, t.Stop
+}
+
 var errStreamChanged = errors.New("the id of the events stream changed")
 
 // greet exchanges hellos and compares them.
@@ -148,6 +162,8 @@ func (p *peer) exchange(ctx context.Context, cancel context.CancelCauseFunc, l l
 		// The status of a stream is what recv returns; a write only sees EOF.
 		cancel(p.readAcks(l, in))
 	})
+	aged, stop := p.svc.age()
+	defer stop()
 	var f outFrame
 	for {
 		for p.next(&f) {
@@ -161,6 +177,8 @@ func (p *peer) exchange(ctx context.Context, cancel context.CancelCauseFunc, l l
 		}
 		select {
 		case <-p.wake:
+		case <-aged:
+			return errAged
 		case <-ctx.Done():
 			return causeOf(ctx, ctx.Err())
 		}

@@ -159,6 +159,10 @@ func (p *peer) attempt(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return 0
 	}
+	if errors.Is(err, errAged) {
+		p.backoff = 0
+		return 0
+	}
 	p.complain(err)
 	switch {
 	case errors.Is(err, errRefused):

@@ -19,10 +19,11 @@ import (
 
 // Bounds of the serving half.
 const (
-	stopTimeout      = time.Second     // for calls in flight when Serve ends
-	handshakeTimeout = 5 * time.Second // for TLS and HTTP/2 of a new connection
-	callsPerConn     = 64              // a peer needs one
-	maxStreams       = 1024            // peers at once
+	stopTimeout      = time.Second      // for calls in flight when Serve ends
+	handshakeTimeout = 5 * time.Second  // for TLS and HTTP/2 of a new connection
+	callsPerConn     = 64               // a peer needs one
+	maxStreams       = 1024             // peers at once
+	maxGrace         = 10 * time.Second // for a stream whose connection is too old
 )
 
 // Serve answers peers on lis until ctx ends, and returns when all of it has:
@@ -38,7 +39,7 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveParams(s.connections()),
 		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(s.recoverUnary),
 		grpc.StreamInterceptor(s.recoverStream),
@@ -67,6 +68,17 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 	}
 	s.recv.wg.Wait()
 	return err
+}
+
+// connections are bounded in age where there are certificates to be shown again.
+// Callers of good will end their streams before, at a moment when nothing waits.
+func (s *Service) connections() keepalive.ServerParameters {
+	k := keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}
+	if !s.opts.Creds.Insecure {
+		k.MaxConnectionAge = s.opts.StreamAge + s.opts.StreamAge/4 // gRPC adds or takes a tenth
+		k.MaxConnectionAgeGrace = min(s.opts.StreamAge/4, maxGrace)
+	}
+	return k
 }
 
 // server is one Serve: ctx ends all streams with it.
