@@ -108,8 +108,11 @@ func validStreamName(s string) bool {
 func (o Options) dialOptions() (servers string, opts []nats.Option, err error) {
 	servers, query, _ := strings.Cut(o.URL, "?")
 	q, err := url.ParseQuery(query)
-	if err != nil {
-		return "", nil, fmt.Errorf("parse query of the NATS URL: %w", err)
+	if err != nil || strings.ContainsAny(query, "@#") {
+		return "", nil, fmt.Errorf("the query of the NATS URL can't be parsed; %s", howToEscape)
+	}
+	if err := checkServers(servers); err != nil {
+		return "", nil, err
 	}
 	opts = []nats.Option{
 		nats.Name(o.Name),
@@ -138,6 +141,23 @@ func (o Options) dialOptions() (servers string, opts []nats.Option, err error) {
 	}
 	files, err := fileOptions(q)
 	return servers, append(opts, files...), err
+}
+
+const howToEscape = "in a password / is written %2F, ? %3F, # %23, @ %40, a comma %2C, % itself %25"
+
+// checkServers wants URLs that the library can parse: its errors would show
+// their passwords.
+func checkServers(servers string) error {
+	for i, s := range strings.Split(servers, ",") {
+		if s = strings.TrimSpace(s); !strings.Contains(s, "://") {
+			s = "nats://" + s
+		}
+		u, err := url.Parse(s)
+		if err != nil || u.Fragment != "" || strings.Contains(u.Path, "@") {
+			return fmt.Errorf("server %d of the NATS URL can't be parsed; %s", i+1, howToEscape)
+		}
+	}
+	return nil
 }
 
 func fileOptions(q url.Values) ([]nats.Option, error) {

@@ -30,6 +30,9 @@ func connect(rawURL string, onConnect func(context.Context, *redis.Conn) error) 
 	if err != nil {
 		return nil, errors.New("the Redis URL can't be parsed") // the error itself would show the password
 	}
+	if u.Fragment != "" || strings.Contains(u.Path+u.RawQuery, "@") { // what follows would be shown in errors
+		return nil, errors.New("the Redis URL has a # or @ behind its host: in a password / is written %2F, ? %3F, # %23, @ %40")
+	}
 	if strings.Contains(u.Host, ",") {
 		return nil, errors.New("the Redis URL has several hosts: write the first, and the others as ?addr=host:port&addr=host:port")
 	}

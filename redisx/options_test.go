@@ -40,6 +40,9 @@ func TestOptionsFailure(t *testing.T) {
 	f("beat", func(o *Options) { o.Beat = time.Minute })
 	f("negative", func(o *Options) { o.Lanes = -1 })
 	f("can't be parsed", func(o *Options) { o.URL = "redis://u:secret@h:x" })
+	for _, odd := range []string{"1#secret", "1/secret", "1?secret"} { // nobody escaped them
+		f("behind its host", func(o *Options) { o.URL = "redis://u:" + odd + "@h:1/0" })
+	}
 	f("scheme", func(o *Options) { o.URL = "http://u:secret@h:1" })
 	f("several hosts", func(o *Options) { o.URL = "redis://u:secret@h1:1,h2:2" })
 	f("database", func(o *Options) { o.URL = "redis://u:secret@h1:1/3?cluster=true" })

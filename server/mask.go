@@ -59,11 +59,11 @@ func maskURL(s string) string {
 	if s == "" {
 		return ""
 	}
-	parts := strings.Split(s, ",")
+	parts, shown := strings.Split(s, ","), shownInURLs()
 	for i, part := range parts {
 		u, err := url.Parse(strings.TrimSpace(part))
-		if err != nil || u.Host == "" {
-			parts[i] = masked
+		if err != nil || u.Host == "" || u.Fragment != "" || strings.Contains(u.Path+u.RawQuery, "@") {
+			parts[i] = masked // the last two: of a password that should have been escaped
 			continue
 		}
 		if u.User != nil {
@@ -72,7 +72,7 @@ func maskURL(s string) string {
 		}
 		if q := u.Query(); len(q) > 0 {
 			for name := range q {
-				if n := strings.ToLower(name); strings.Contains(n, "pass") || strings.Contains(n, "token") || strings.Contains(n, "secret") {
+				if !shown[name] {
 					q.Set(name, masked)
 				}
 			}
@@ -81,4 +81,12 @@ func maskURL(s string) string {
 		parts[i] = u.String()
 	}
 	return strings.Join(parts, ",")
+}
+
+// shownInURLs are the settings in a URL's query that hold no secret.
+func shownInURLs() map[string]bool {
+	return map[string]bool{
+		"addr": true, "cluster": true, "master_name": true, "db": true, "ca": true, "cert": true, "key": true, "creds": true, "nkey": true,
+		"dial_timeout": true, "read_timeout": true, "write_timeout": true, "pool_timeout": true, "pool_size": true,
+	}
 }

@@ -98,6 +98,12 @@ func TestMaskURL(t *testing.T) {
 		"nats://token@h:1":              "nats://%2A%2A%2A@h:1",
 		"nats://a:1,nats://u:p@b:2":     "nats://a:1,nats://%2A%2A%2A@b:2",
 		"redis://h?sentinel_password=x": "redis://h?sentinel_password=%2A%2A%2A",
+		"redis://h?auth=x":              "redis://h?auth=%2A%2A%2A",
+		"redis://h?addr=g&ca=/f":        "redis://h?addr=g&ca=%2Ff",
+		"redis://u:1#p@h:1/0":           masked,
+		"redis://u:1/p@h:1/0":           masked,
+		"redis://u:1?p@h:1/0":           masked,
+		"nats://a:1,nats://u:1#p@b:2":   "nats://a:1," + masked,
 		"u:p@h:1":                       masked,
 		"://":                           masked,
 	} {
