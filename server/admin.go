@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -43,12 +45,12 @@ func (e *edge) internalRoutes() []route {
 		e.guarded(get, "/admin/openapi.json", mayLook, anybody(showOpenAPI)),
 		e.guarded(get, "/debug/check", mayLookAll, anybody(e.runCheck)),
 		// Profiles show all tenants' work, and cost some.
-		e.guarded(get, "/debug/pprof/", mayActAll, anybody(pprof.Index)),
+		e.guarded(get, "/debug/pprof/", mayActAll, anybody(brief(pprof.Index))),
 		e.guarded(get, "/debug/pprof/cmdline", mayActAll, anybody(withoutArguments)),
-		e.guarded(get, "/debug/pprof/profile", mayActAll, anybody(pprof.Profile)),
+		e.guarded(get, "/debug/pprof/profile", mayActAll, anybody(brief(pprof.Profile))),
 		e.guarded(get, "/debug/pprof/symbol", mayActAll, anybody(pprof.Symbol)),
 		e.guarded(post, "/debug/pprof/symbol", mayActAll, anybody(pprof.Symbol)),
-		e.guarded(get, "/debug/pprof/trace", mayActAll, anybody(pprof.Trace)),
+		e.guarded(get, "/debug/pprof/trace", mayActAll, anybody(brief(pprof.Trace))),
 	)
 }
 
@@ -172,6 +174,18 @@ func (e *edge) runCheck(w http.ResponseWriter, r *http.Request) {
 func showOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(openAPI)
+}
+
+// profileTime bounds how long one profile takes, whatever was asked for: whoever
+// began it may have been revoked meanwhile.
+const profileTime = 2 * time.Minute
+
+func brief(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), profileTime)
+		defer cancel()
+		next(w, r.WithContext(ctx))
+	}
 }
 
 // withoutArguments stands for pprof.Cmdline: a secret may have been given

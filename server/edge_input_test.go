@@ -6,10 +6,14 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -194,4 +198,28 @@ func FuzzAdmin(f *testing.F) {
 			t.Fatalf("%d panics", n)
 		}
 	})
+}
+
+// A body that never comes holds a connection of the internal port no longer than
+// one of the public port, though nobody would read it.
+func TestBodyThatNeverComes(t *testing.T) {
+	h := newHouse(t, nil)
+	var open []net.Conn
+	for _, addr := range []net.Addr{h.internal.Addr(), h.public.Addr()} {
+		nc, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if _, err := io.WriteString(nc, "POST /admin/revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, nc)
+	}
+	for _, nc := range open {
+		_ = nc.SetReadDeadline(time.Now().Add(bodyTimeout + 15*time.Second))
+		if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%v is still open", nc.RemoteAddr())
+		}
+	}
 }

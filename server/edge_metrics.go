@@ -22,6 +22,7 @@ type edgeMetrics struct {
 	refusedTime  *metrics.PrometheusHistogram
 	refused      [gates]*metrics.Counter
 	told         *metrics.Counter
+	shed         *metrics.Counter
 	minted       *metrics.Counter
 	badMessages  *metrics.Counter
 	selectErrors *metrics.Counter
@@ -48,6 +49,7 @@ func newEdgeMetrics(set *metrics.Set) *edgeMetrics {
 		loginTime:    set.NewPrometheusHistogram(`dws_login_duration_seconds{result="ok"}`),
 		refusedTime:  set.NewPrometheusHistogram(`dws_login_duration_seconds{result="refused"}`),
 		told:         set.NewCounter("dws_refusals_told_total"),
+		shed:         set.NewCounter("dws_sessions_shed_total"),
 		minted:       set.NewCounter("dws_tokens_minted_total"),
 		badMessages:  set.NewCounter("dws_bad_messages_total"),
 		selectErrors: set.NewCounter("dws_select_errors_total"),

@@ -61,6 +61,7 @@ func newEdge(o Options, env edgeEnv) (*edge, error) {
 	}
 	e.strikes = newStrikes(o.Auth.Failures, addresses.client)
 	e.gate = newAdmission(o.Limits, addresses, env.engine.Len, e.m)
+	e.gate.pressure.shed, e.gate.pressure.budget = e.shed, o.Limits.SendBudget
 	e.m.gauges(o.Metrics, e)
 	if e.origins, err = newOrigins(o.HTTP.Origins); err != nil {
 		return nil, fmt.Errorf("read HTTP.Origins: %w", err)
@@ -148,6 +149,7 @@ func (e *edge) runInternal(ctx context.Context) error {
 		return err
 	}
 	s := e.server(e.internalRoutes())
+	s.Handler = bounded(s.Handler)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve(s, l) })
 	g.Go(func() error {
@@ -158,6 +160,17 @@ func (e *edge) runInternal(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// bounded gives a request's body its time, also one that nobody will read: net/http
+// waits for it before it answers. Without one the deadline would end a profile.
+func bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func shutdown(ctx context.Context, s *http.Server) {

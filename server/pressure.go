@@ -7,6 +7,9 @@ import (
 	"runtime/metrics"
 	"sync/atomic"
 	"time"
+
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/session"
 )
 
 // pressure is what a pod is short of, apart from what admission counts itself:
@@ -21,14 +24,19 @@ type pressure struct {
 	sample  []metrics.Sample
 	counts  []uint64 // of the scheduler's histogram at the last look
 	freed   time.Time
-	release func() // debug.FreeOSMemory
+	release func()                    // debug.FreeOSMemory
+	shed    func(keep int) (over int) // ends the sessions for which more than keep bytes wait; set before run, nil: none
+	room    uint64                    // bytes that are free
+	budget  int                       // bytes that may wait for one session
+	keep    int                       // of them, at the last shedding of this shortage; 0: none yet
+	futile  bool                      // nobody was left to be ended
 }
 
 // Of the cgroup's limit, in thousandths. Go's own limit is nine tenths of it;
 // the kernel's part (sockets, slabs) comes on top.
 const (
 	memoryCollect = 800 // garbage is collected and given back before anybody is refused
-	memoryRefuse  = 850 // no new logins
+	memoryRefuse  = 850 // no new logins; those who hold the most are ended
 	memoryShut    = 920 // connections are closed as they come
 )
 
@@ -40,7 +48,10 @@ const lagRefuse = 250 * time.Millisecond
 const (
 	pressureEvery = 100 * time.Millisecond
 	pressureCalm  = time.Second
+	pressureRoom  = 256 << 20       // bytes that nothing here fills within a calm second
 	freeEvery     = 5 * time.Second // between two give-backs that a full group asks for
+	shedEvery     = 300 * time.Millisecond
+	shedLeast     = 4 << 10 // bytes that wait for one session and are not worth ending it
 )
 
 // schedLatencies is how long goroutines that were ready waited to run.
@@ -71,7 +82,7 @@ func (p *pressure) run(ctx context.Context) {
 
 // pace is how long until the next look: an idle pod is left alone.
 func (p *pressure) pace() time.Duration {
-	if p.memory.Load() < memoryCollect/2 && p.lag.Load() < int64(lagRefuse/10) {
+	if p.memory.Load() < memoryCollect/2 && p.room >= pressureRoom && p.lag.Load() < int64(lagRefuse/10) {
 		return pressureCalm
 	}
 	return pressureEvery
@@ -82,18 +93,44 @@ func (p *pressure) look(now time.Time, late time.Duration) {
 	// Half of the last value stays: one bad tenth of a second is no overload.
 	p.lag.Store((p.lag.Load() + int64(max(late, p.waited()))) / 2)
 	p.memory.Store(p.full())
-	if p.memory.Load() >= memoryCollect && now.Sub(p.freed) >= freeEvery {
+	every := freeEvery
+	if p.memory.Load() >= memoryRefuse && p.shed != nil && !p.futile {
+		every = shedEvery
+	}
+	if p.memory.Load() >= memoryCollect && now.Sub(p.freed) >= every {
 		p.freed = now
 		p.release()
 		p.memory.Store(p.full())
+		p.relieve()
 	}
+	if p.memory.Load() < memoryCollect {
+		p.keep, p.futile = 0, false
+	}
+}
+
+// relieve ends sessions when the memory is short though garbage was given back
+// and nobody is let in: what waits for those who do not read is all that a
+// session may hold of it. Budgets bound that for each, and nothing for all
+// together. Those for which the most waits go first, and each time that it was
+// not enough, those for which half as much does.
+func (p *pressure) relieve() {
+	if p.shed == nil || p.memory.Load() < memoryRefuse {
+		return
+	}
+	if p.keep == 0 {
+		p.keep = p.budget
+	}
+	p.keep = max(p.keep/2, shedLeast)
+	p.futile = p.shed(p.keep) == 0 && p.keep == shedLeast
 }
 
 func (p *pressure) full() uint32 {
 	used, limit := p.group.used()
 	if limit == 0 {
+		p.room = pressureRoom
 		return 0
 	}
+	p.room = less0(limit, used)
 	return uint32(min(used*1000/limit, 10_000))
 }
 
@@ -141,3 +178,24 @@ func (p *pressure) refuses() (gate, string) {
 
 // shut says whether not even a refusal can be afforded.
 func (p *pressure) shut() bool { return p.memory.Load() >= memoryShut }
+
+// shed ends the sessions for which more than keep bytes wait, as they would be
+// ended for passing their budget, and says how many there were.
+func (e *edge) shed(keep int) (over int) {
+	core := e.env.core()
+	if core == nil {
+		return 0
+	}
+	e.env.engine.Each(func(conn *loop.Conn) {
+		c, ok := conn.Handler().(*client)
+		if !ok || conn.Queued() <= keep {
+			return
+		}
+		over++
+		if core.index.Info(&c.Session).State != session.Closing {
+			e.m.shed.Inc()
+			c.close(session.ReasonSlow, "this pod is short of memory")
+		}
+	})
+	return over
+}

@@ -1,13 +1,21 @@
 package server
 
 import (
+	"errors"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/session"
 )
 
 // groups writes a hierarchy of groups as the kernel shows it.
@@ -143,6 +151,84 @@ func TestPressureCollectsFirst(t *testing.T) {
 	if freed != 2 {
 		t.Errorf("freed %d times", freed)
 	}
+}
+
+// Those for whom the most waits are ended when giving garbage back was not
+// enough, then those for whom half as much does, until it is; nobody before,
+// and nobody again and again for nothing.
+func TestPressureSheds(t *testing.T) {
+	root := groups(t, "0::/", map[string]string{"memory.max": "1000", "memory.current": "840"})
+	p := newPressure(findCgroup(root, filepath.Join(root, "self")))
+	fill := func(n string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(root, "memory.current"), []byte(n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	released, kept, over := 0, []int(nil), 1
+	p.release = func() { released++ }
+	p.budget, p.shed = 32<<10, func(keep int) int { kept = append(kept, keep); return over }
+	now := time.Now()
+	look := func(after time.Duration, want ...int) {
+		t.Helper()
+		now = now.Add(after)
+		kept = nil
+		if p.look(now, 0); !slices.Equal(kept, want) {
+			t.Errorf("kept %v, want %v", kept, want)
+		}
+	}
+	look(0)
+	fill("900")
+	look(pressureEvery) // its garbage was given back only now
+	look(shedEvery, 16<<10)
+	look(pressureEvery)
+	look(shedEvery, 8<<10)
+	look(shedEvery, 4<<10)
+	look(shedEvery, 4<<10)
+	over = 0
+	look(shedEvery, 4<<10)
+	look(shedEvery) // nobody was left
+	look(freeEvery, 4<<10)
+	fill("840")
+	look(freeEvery)
+	fill("900")
+	look(freeEvery, 4<<10) // not over yet
+	fill("500")
+	look(freeEvery)
+	fill("900")
+	look(freeEvery, 16<<10)
+	if released != 10 {
+		t.Errorf("garbage was given back %d times", released)
+	}
+}
+
+// The real thing: a session that reads nothing is ended, one that reads is not.
+func TestShed(t *testing.T) {
+	h := newHouse(t, nil)
+	slow, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil)
+	s := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"})
+	f := loop.NewFrame(ws.OpText, []byte(`{"type":"`+strings.Repeat("x", 60<<10)+`"}`), loop.Events)
+	for s.Sock().Queued() < 256<<10 {
+		if err := s.Sock().Queue(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := h.edge.shed(1 << 20); n != 0 {
+		t.Errorf("%d hold more than a budget", n)
+	}
+	if n := h.edge.shed(128 << 10); n != 1 || h.edge.m.shed.Get() != 1 {
+		t.Errorf("%d ended, %d counted", n, h.edge.m.shed.Get())
+	}
+	var end closed
+	for err := error(nil); !errors.As(err, &end); {
+		if _, err = slow.read(); err != nil && !errors.As(err, &end) {
+			t.Fatal(err)
+		}
+	}
+	if end.code != 4408 {
+		t.Errorf("closed with %v", end)
+	}
+	quick.barrier()
 }
 
 // Lag is what logins are refused for when nothing else is short; one bad look

@@ -45,11 +45,12 @@ const (
 
 	proofStormCrowd = 2000
 	proofStorm      = 15000
-	proofGroup      = 9000
-	proofStuck      = 40
+	proofGroup      = 10000
+	proofGroupMiB   = 512
+	proofHogs       = 700
 	proofResumes    = 200
 	proofHistory    = 1000
-	proofFlood      = 1000
+	proofFlood      = 2000
 )
 
 // How long pods stand still.

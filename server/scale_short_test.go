@@ -46,10 +46,11 @@ const (
 	proofStormCrowd = 50
 	proofStorm      = 300
 	proofGroup      = 100
-	proofStuck      = 5
+	proofGroupMiB   = 192
+	proofHogs       = 250
 	proofResumes    = 20
 	proofHistory    = 100
-	proofFlood      = 50
+	proofFlood      = 200
 )
 
 // How long pods stand still.

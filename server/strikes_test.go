@@ -92,6 +92,7 @@ func TestFailedAttempts(t *testing.T) {
 		}
 	}
 	guessed := append(wrong,
+		call{path: "/ws/admin?token=none", header: key(testAdminKey)},
 		call{method: "POST", path: "/generate-token", body: "{}", header: map[string]string{"X-API-Key": testMintKey}},
 		call{internal: true, path: "/admin/pods", header: map[string]string{"X-API-Key": testAdminKey}})
 	for i, c := range guessed {

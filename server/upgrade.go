@@ -111,6 +111,10 @@ func (e *edge) userCredentials(a *attempt) *fault {
 }
 
 func (e *edge) adminCredentials(a *attempt) *fault {
+	if retry := e.strikes.over(e.strikes.from(a.r), monotonic()); retry > 0 {
+		f := e.tooMany(retry)
+		return &f
+	}
 	if f := e.checkAdmin(givenKey(a.r, a.query)); f != nil {
 		return f
 	}
