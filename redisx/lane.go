@@ -94,7 +94,7 @@ func (l *lane) run(stop <-chan struct{}) {
 		l.take()
 		switch {
 		case len(l.pending) > 0:
-			if !l.pause(0) {
+			if !l.goesOn() {
 				return
 			}
 			l.round()
@@ -113,22 +113,25 @@ func (l *lane) run(stop <-chan struct{}) {
 	}
 }
 
+// goesOn says whether the lane does, and sees that it is told to stop.
+func (l *lane) goesOn() bool {
+	select {
+	case <-l.stop:
+		l.stopping()
+	default:
+	}
+	select {
+	case <-l.last:
+		return false
+	default:
+		return true
+	}
+}
+
 // pause waits for d and says whether the lane goes on.
 func (l *lane) pause(d time.Duration) bool {
-	var timer <-chan time.Time
-	if d > 0 {
-		timer = time.After(d)
-	} else {
-		ready := make(chan time.Time)
-		close(ready)
-		timer = ready
-	}
-	for {
-		select {
-		case <-l.last:
-			return false
-		default:
-		}
+	timer := time.After(d)
+	for l.goesOn() {
 		select {
 		case <-timer:
 			return true
@@ -138,6 +141,7 @@ func (l *lane) pause(d time.Duration) bool {
 			l.stopping()
 		}
 	}
+	return false
 }
 
 func (l *lane) stopping() { l.stop, l.last = nil, time.After(patience) }
