@@ -106,7 +106,7 @@ func (o Options) check() error {
 	bad(!oneOf(o.Auth.Refuse, RefuseAuto, RefuseHTTP, RefuseClose), "Auth.Refuse %q is not auto, http or close", o.Auth.Refuse)
 	bad(!oneOf(o.Auth.TokenCache, CacheProcess, CacheRedis), "Auth.TokenCache %q is not process or redis", o.Auth.TokenCache)
 	bad(!oneOf(o.Session.Conflict, ConflictTakeover, ConflictReject), "Session.Conflict %q is not takeover or reject", o.Session.Conflict)
-	bad(o.Session.TTL < time.Minute, "Session.TTL %v is below 1m", o.Session.TTL)
+	bad(o.Session.TTL < sweepFresh, "Session.TTL %v is below %v, and locks are swept each 100s", o.Session.TTL, sweepFresh)
 	bad(o.Session.LeaseTTL < 2*time.Second, "Session.LeaseTTL %v is below 2s", o.Session.LeaseTTL)
 	bad(o.Ping.Timeout <= o.Ping.Interval, "Ping.Timeout %v must be longer than Ping.Interval %v", o.Ping.Timeout, o.Ping.Interval)
 	bad(o.NATS.Partitions < 1 || o.NATS.Partitions > 4096, "NATS.Partitions %d is not in 1..4096", o.NATS.Partitions)

@@ -120,7 +120,7 @@ type AuthOptions struct {
 // SessionOptions are those of locks.
 type SessionOptions struct {
 	Conflict string        // "takeover" or "reject": "takeover"
-	TTL      time.Duration // of a lock: 5 min, 1 min at least
+	TTL      time.Duration // of a lock: 5 min, 200 s at least, for locks are swept each 100 s
 	LeaseTTL time.Duration // of a pod: 10 s
 	// Takeovers is how often a minute a session may be taken over, on whichever
 	// pods: 10. Beyond it the newcomer is refused, and the one that is in stays.

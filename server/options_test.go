@@ -45,7 +45,7 @@ func TestOptionsFailure(t *testing.T) {
 	f("Auth.Refuse", func(o *Options) { o.Auth.Refuse = "never" })
 	f("Auth.TokenCache", func(o *Options) { o.Auth.TokenCache = "disk" })
 	f("Session.Conflict", func(o *Options) { o.Session.Conflict = "both" })
-	f("Session.TTL", func(o *Options) { o.Session.TTL = time.Second })
+	f("Session.TTL", func(o *Options) { o.Session.TTL = 199 * time.Second })
 	f("Session.LeaseTTL", func(o *Options) { o.Session.LeaseTTL = time.Second })
 	f("Ping.Timeout", func(o *Options) { o.Ping.Timeout = time.Second })
 	f("NATS.Partitions", func(o *Options) { o.NATS.Partitions = -1 })
