@@ -202,6 +202,31 @@ func TestAdminsHearAgentsEventsOfTheirScope(t *testing.T) {
 	wantEvents(t, "newest admin socket", again, "acme-again")
 }
 
+// An admin is logged in elsewhere, and the pod of the former socket has not heard
+// of it: a fence is all that tells. It stands in the partition of the admins'
+// locks, and events of no partition go to the former socket any more.
+func TestOutrankedAdminsHearNothing(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Start(t, clustertest.Options{Pods: 2})
+	old := c.DialAdmin(c.Pods[0], c.AdminToken("root", "", ""))
+	other := c.DialAdmin(c.Pods[0], c.AdminToken("boss", "", ""))
+	var ready struct{ Epoch uint64 }
+	if err := json.Unmarshal(old.Frames()[0].Payload, &ready); err != nil || ready.Epoch == 0 {
+		t.Fatalf("ready %s: %v", old.Frames()[0].Payload, err)
+	}
+	key := session.AdminKey("root")
+	c.Redis.Do("HSET", fmt.Sprintf("f:{p%d}:%s:%s", key.Partition(64), key.Company, key.Agent), key.User, fmt.Sprintf("%d %d", ready.Epoch+1, time.Now().Unix()))
+	for i := range 16 {
+		c.Publish(clustertest.Subject("acme", fmt.Sprintf("ag%d", i), "agents", ""), body(fmt.Sprint(i)))
+	}
+	if end, ok := old.AwaitClose(arrival); !ok || end.Code != 4402 || len(old.Events()) > 0 {
+		t.Errorf("the outranked socket ended %+v, and was given %d events", end, len(old.Events()))
+	}
+	if !other.AwaitEvents(arrival, 16) {
+		t.Errorf("another admin of the pod got %d of 16 events", len(other.Events()))
+	}
+}
+
 func TestOrderOverManyEvents(t *testing.T) {
 	t.Parallel()
 	c := clustertest.Start(t, clustertest.Options{Pods: 3})

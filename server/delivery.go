@@ -37,6 +37,12 @@ func (d *delivery) deliver(n int, events []session.Event, fences []session.Fence
 	d.env.manager.Finish(&d.result)
 }
 
+// fenceAdmins ends the admin sessions that are outranked.
+func (d *delivery) fenceAdmins(fences []session.Fence) {
+	d.env.index.FenceAdmins(d.faults.fences(fences), &d.result)
+	d.env.manager.Finish(&d.result)
+}
+
 // advance says that nothing up to upto is left for this pod.
 func (d *delivery) advance(n int, upto uint64, fences []session.Fence) {
 	d.env.index.Advance(n, upto, d.faults.fences(fences), &d.result)

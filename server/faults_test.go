@@ -4,6 +4,7 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -113,6 +114,37 @@ func TestProveServerFaultsOfTakeovers(t *testing.T) {
 	f("unfenced", true)
 	f("unkilled", true)
 	f("late", true)
+}
+
+// The same of admins, whose fences are in one partition and whose events in all:
+// nobody hears the kill, and the one on the former pod is given nothing more.
+func TestProveServerFaultsOfAdmins(t *testing.T) {
+	f := func(kind string, broken bool) {
+		t.Run(kind, func(t *testing.T) {
+			c := clustertest.Start(t, clustertest.Options{Pods: 2})
+			server.PlantFault(&server.Fault{Kind: kind})
+			defer server.PlantFault(nil)
+			old := c.DialAdmin(c.Pods[0], c.AdminToken("root", "", ""))
+			young := c.DialAdmin(c.Pods[1], c.AdminToken("root", "", ""))
+			for i := range 16 {
+				c.Publish(clustertest.Subject("acme", fmt.Sprintf("ag%d", i), "agents", ""), body(fmt.Sprint(i)))
+			}
+			if !young.AwaitEvents(arrival, 16) {
+				t.Errorf("the newer socket has got %d of 16 events", len(young.Events()))
+			}
+			if broken {
+				if !old.AwaitEvents(arrival, 16) {
+					t.Errorf("control: the older socket has got %d events, closed %v", len(old.Events()), old.Closed())
+				}
+				return
+			}
+			if end, ok := old.AwaitClose(arrival); !ok || end.Code != 4402 || len(old.Events()) > 0 {
+				t.Errorf("the older socket ended %+v, and was given %d events stored after the newer one's ready", end, len(old.Events()))
+			}
+		})
+	}
+	f("deaf", false)
+	f("unfenced", true)
 }
 
 // Pods come and go under load, so that partitions have two readers for a while:

@@ -252,19 +252,6 @@ func (p *partition) attend(ctx context.Context) {
 	}
 }
 
-// restart leaves the old numbering behind: whatever it held that was not
-// delivered can't be told apart from the new one, so everybody is told.
-func (p *partition) restart(to *natsx.Stream) {
-	p.mu.Lock()
-	w := p.env.index.Watermark(p.n)
-	p.env.index.SetWatermark(p.n, to.Last)
-	p.stream = to.ID
-	p.shown.Store(&to.ID) // after the watermark: a ready never pairs a new stream with an old seq
-	p.mu.Unlock()
-	p.env.missed(p.n, w+1, max(w+1, to.Last), reasonReset, false)
-	p.env.tally.resets.Add(1)
-}
-
 // isCurrent says whether what is numbered by stream may be held against the
 // watermark: natsx and this worker must both be past any change of it.
 func (p *partition) isCurrent(stream string) bool {
@@ -382,6 +369,10 @@ func (p *partition) take(ctx context.Context, x parcel) {
 		if w = p.env.index.Watermark(p.n); b.From > w {
 			return // the leader itself does not know of it yet: it is read later
 		}
+	}
+	if b.Upto > w && !p.adminsStand(ctx, b.Events) {
+		p.env.tally.drop(dropGate)
+		return
 	}
 	p.heard, p.unserved = time.Now(), false
 	p.broken.Store(false)

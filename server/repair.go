@@ -4,7 +4,14 @@ import (
 	"context"
 	"time"
 
+	"github.com/daisi/daisi-ws/natsx"
 	"github.com/daisi/daisi-ws/session"
+)
+
+// Of the partition that has the locks of admins: it may be about to be asserted.
+const (
+	adminsPatience = time.Second
+	adminsAgain    = 20 * time.Millisecond
 )
 
 // listen forgives a silence in which nothing was stored: readers of idle
@@ -99,7 +106,7 @@ func (p *partition) deliverRead(ctx context.Context, events []session.Event) err
 		if !p.isCurrent(p.stream) {
 			return errStreamMoved // perhaps these are the new stream's
 		}
-		if !p.agrees() || !p.env.revoked(ctx) {
+		if !p.agrees() || !p.env.revoked(ctx) || !p.adminsStand(ctx, events) {
 			return errGate // this process stood still for long, or was cut off
 		}
 		if l.Inc == p.Inc() {
@@ -111,4 +118,41 @@ func (p *partition) deliverRead(ctx context.Context, events []session.Event) err
 		}
 	}
 	return nil
+}
+
+// restart leaves the old numbering behind: whatever it held that was not
+// delivered can't be told apart from the new one, so everybody is told.
+func (p *partition) restart(to *natsx.Stream) {
+	p.mu.Lock()
+	w := p.env.index.Watermark(p.n)
+	p.env.index.SetWatermark(p.n, to.Last)
+	p.stream = to.ID
+	p.shown.Store(&to.ID) // after the watermark: a ready never pairs a new stream with an old seq
+	p.mu.Unlock()
+	p.env.missed(p.n, w+1, max(w+1, to.Last), reasonReset, false)
+	p.env.tally.resets.Add(1)
+}
+
+// adminsStand ends the admin sessions here that events must not go to any more,
+// and says whether all may be delivered now. Admins hear every partition, but
+// their locks and fences are of one, so the look-ups of others don't bring them:
+// they are read here, as ever after the events were pulled.
+func (p *partition) adminsStand(ctx context.Context, events []session.Event) bool {
+	n, some := p.env.index.Admins()
+	if !some || !forAdmins(events) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, adminsPatience)
+	defer cancel()
+	for {
+		l, err := p.env.redis.Lookup(ctx, n, []session.Want{{Company: session.AdminCompany, Agent: session.AdminAgent}}, false)
+		if err == nil && p.env.manager.Stands(n, l.Inc) {
+			p.delivery.fenceAdmins(l.Fences)
+			break
+		}
+		if n == p.n || !pause(ctx, adminsAgain) { // its own worker asserts it
+			return false
+		}
+	}
+	return p.isCurrent(p.stream) && p.agrees() && p.env.revoked(ctx) // it may have stood still meanwhile
 }

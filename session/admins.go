@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // admins are the admin sessions of this pod. They want the agents events of
@@ -59,6 +60,33 @@ func (a *admins[C]) unwant(routes Routes, n int) {
 	if a.count.Load() == 0 {
 		routes.Leave(n, AdminWant())
 	}
+}
+
+// Admins is the partition that has the locks and fences of all admin sessions;
+// false: none is here.
+func (x *Index[C]) Admins() (n int, some bool) {
+	return AdminKey("").Partition(len(x.shards)), x.admins.count.Load() > 0
+}
+
+// FenceAdmins dooms the admin sessions that a fence outranks, Joining ones too:
+// they take no event of any partition any more. Any goroutine may call it.
+func (x *Index[C]) FenceAdmins(fences []Fence, d *Delivered[C]) {
+	n, _ := x.Admins()
+	sh := &x.shards[n]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	had := len(d.Fenced)
+	sh.fence(fences, d)
+	for _, s := range d.Fenced[had:] {
+		s.Set(flagDoomed)
+	}
+}
+
+// Stands says whether n was asserted under inc, and its locks verified not long
+// ago: an outranked session of it is outranked by a fence that is there still.
+func (m *Manager[C]) Stands(n int, inc string) bool {
+	at := time.Duration(m.parts[n].at.Load())
+	return m.o.Parts.Inc(n) == inc && at > 0 && m.o.Now()-at < freshFor
 }
 
 // joinAdmins is how many partitions an admin's login joins at a time.

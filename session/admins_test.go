@@ -138,3 +138,62 @@ func TestAdminStale(t *testing.T) {
 		t.Errorf("%d routes; want all", got)
 	}
 }
+
+// A fence ends the admins that it outranks, also one that is still being logged
+// in, and is obeyed in all partitions before they are closed.
+func TestFenceAdmins(t *testing.T) {
+	w := newWorld()
+	a := w.pod(t, "a@1")
+	x := a.m.Index()
+	if _, some := x.Admins(); some {
+		t.Error("admins where there are none")
+	}
+	root, other := a.admin(t, "root", Claims{}), a.admin(t, "other", Claims{})
+	joining := a.m.NewSession(&sock{}, AdminKey("late"), Profile{})
+	var d Delivered[*sock]
+	fences := []Fence{
+		{Company: AdminCompany, Agent: AdminAgent, User: "root", Epoch: root.Epoch() + 1},
+		{Company: AdminCompany, Agent: AdminAgent, User: "other", Epoch: other.Epoch()},
+		{Company: AdminCompany, Agent: AdminAgent, User: "late", Epoch: 1<<64 - 1},
+	}
+	once := sync.OnceFunc(func() { x.FenceAdmins(fences, &d) })
+	a.setFault(func(op string, after bool) error {
+		if op == "joinall" && !after {
+			once()
+		}
+		return nil
+	})
+	wantReason(t, a.m.Open(t.Context(), joining, Login{}, nil), ReasonReplaced)
+	a.setFault(nil)
+	if n, some := x.Admins(); !some || n != AdminKey("root").Partition(testPartitions) {
+		t.Errorf("admins of partition %d, %v", n, some)
+	}
+	for n := range testPartitions {
+		var e ear
+		var seen Delivered[*sock]
+		x.Deliver(n, event(1, "acme.ag1.agents"), nil, e.put, &seen)
+		if !slices.Equal(e.got, []*sock{other.Sock()}) {
+			t.Errorf("partition %d: %d sockets were given an event, want the one that is not outranked", n, len(e.got))
+		}
+	}
+	a.m.Finish(&d)
+	if root.Sock().closed() != 4402 || other.Sock().closed() != 0 {
+		t.Errorf("closed %d and %d", root.Sock().closed(), other.Sock().closed())
+	}
+}
+
+// What Redis said of a partition's locks stands under the incarnation that was
+// asserted, for a while.
+func TestStands(t *testing.T) {
+	w := newWorld()
+	a := w.pod(t, "a@1")
+	if a.m.Stands(0, a.m.o.Parts.Inc(0)) {
+		t.Error("never swept, and stands")
+	}
+	if err := a.Assert(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if !a.m.Stands(0, a.m.o.Parts.Inc(0)) || a.m.Stands(0, "another") {
+		t.Errorf("stands: %v, under another incarnation: %v", a.m.Stands(0, a.m.o.Parts.Inc(0)), a.m.Stands(0, "another"))
+	}
+}
