@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,24 @@ func TestScript(t *testing.T) {
 	}
 	if r.Counts["readers"] != 6 {
 		t.Errorf("counts %v", r.Counts)
+	}
+}
+
+// A soak says what grew.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, 2, wrongNothing)
+	o := scripted(g)
+	o.PIDs, o.Duration = []int{os.Getpid()}, 400*time.Millisecond
+	o, ok := NamedScript(ScriptSoak, o)
+	r, err := Script(t.Context(), o)
+	if !ok || err != nil || !passes(r) {
+		t.Fatalf("error %v:\n%s", err, tableOf(r))
+	}
+	for _, name := range []string{"soak_events", "end_deliveries", "server_rss_growth", "soak_excess", "end_excess", "soak.p99"} {
+		if _, ok := r.Figure(name); !ok {
+			t.Errorf("no figure %s:\n%s", name, tableOf(r))
+		}
 	}
 }
 

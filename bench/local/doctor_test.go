@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/daisi/daisi-ws/bench"
 )
@@ -90,6 +91,34 @@ func TestDoctorFailure(t *testing.T) {
 	f("clock source", "sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet\n", Warn)
 	if got := openFiles(1 << 40); got.State != Fail || !strings.Contains(got.Mend, "LimitNOFILE") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A wall clock that steps, either way, and a time in which nothing ran.
+func TestDoctorClock(t *testing.T) {
+	f := func(step, stall time.Duration, wantSteps, wantStalls State) {
+		t.Helper()
+		looks := make([]instant, 200)
+		for i := range looks {
+			mono := time.Duration(i) * clockBeat
+			looks[i] = instant{wall: 1e18 + int64(mono), mono: mono}
+			if i >= 120 {
+				looks[i].mono += stall
+				looks[i].wall += int64(stall + step)
+			}
+		}
+		list := judgeClock(looks)
+		if a, b := find(t, list, "clock steps"), find(t, list, "stalls"); a.State != wantSteps || b.State != wantStalls {
+			t.Errorf("a step of %v, a stall of %v: %+v", step, stall, list)
+		}
+	}
+	f(0, 0, OK, OK)
+	f(500*time.Microsecond, 10*time.Millisecond, OK, OK)
+	f(2*time.Millisecond, 0, Warn, OK)
+	f(-2*time.Millisecond, 0, Warn, OK)
+	f(0, 50*time.Millisecond, OK, Warn)
+	if list := judgeClock(make([]instant, 1)); len(list) != 2 || list[0].State != OK {
+		t.Errorf("of one look: %+v", list)
 	}
 }
 

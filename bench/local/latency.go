@@ -19,22 +19,35 @@ const (
 	clockBeat  = 5 * time.Millisecond
 )
 
+// instant is one look at both clocks.
+type instant struct {
+	wall int64         // unix nanoseconds
+	mono time.Duration // since the first look
+}
+
 // clock sees steps of the wall clock, and times in which nothing ran.
 func clock(ctx context.Context) []Finding {
 	began := time.Now()
-	wall := began.UnixNano()
-	var step, stall time.Duration
+	looks := []instant{{wall: began.UnixNano()}}
 	for last := began; time.Since(began) < clockWatch; {
 		if bench.Wait(ctx, last.Add(clockBeat)) != nil {
 			break
 		}
-		now := time.Now()
-		stall = max(stall, now.Sub(last)-clockBeat)
+		last = time.Now()
+		looks = append(looks, instant{last.UnixNano(), last.Sub(began)})
+	}
+	return judgeClock(looks)
+}
+
+// judgeClock judges looks that were to be clockBeat apart.
+func judgeClock(looks []instant) []Finding {
+	var step, stall time.Duration
+	for i, now := range looks[1:] {
+		stall = max(stall, now.mono-looks[i].mono-clockBeat)
 		// The wall clock's way less the monotonic clock's.
-		if d := time.Duration(now.UnixNano()-wall) - now.Sub(began); d.Abs() > step.Abs() {
+		if d := time.Duration(now.wall-looks[0].wall) - now.mono; d.Abs() > step.Abs() {
 			step = d
 		}
-		last = now
 	}
 	steps := Finding{
 		Name: "clock steps", State: OK, Is: fmt.Sprintf("%v in %v", step.Round(time.Microsecond), clockWatch),
