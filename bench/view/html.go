@@ -47,7 +47,7 @@ type promise struct {
 // part is one run of a set.
 type part struct {
 	Name, Mood, Result, Seconds, Copies string
-	Sessions, Broken                    int64
+	Sessions, Broken, Runs              int64 // Runs: the last of so many counts
 	Missed                              []string
 }
 
@@ -141,7 +141,8 @@ func newPage(r *bench.Report) (*page, error) {
 		}
 	}
 	for _, o := range r.Parts {
-		p.Set = append(p.Set, newPart(o))
+		again, _ := r.Figure(o.Scenario + ".repeated") // 0 of most
+		p.Set = append(p.Set, newPart(o, 1+int64(again)))
 	}
 	if p.Settings, err = settings(r.Options); err != nil {
 		return nil, err
@@ -162,8 +163,8 @@ func newPage(r *bench.Report) (*page, error) {
 	return p, nil
 }
 
-func newPart(r *bench.Report) part {
-	p := part{Name: r.Scenario, Mood: verdicts[r.Exit][0], Result: r.Result, Seconds: bench.Quantity(r.Seconds, "s"), Copies: "–"}
+func newPart(r *bench.Report, runs int64) part {
+	p := part{Runs: runs, Name: r.Scenario, Mood: verdicts[r.Exit][0], Result: r.Result, Seconds: bench.Quantity(r.Seconds, "s"), Copies: "–"}
 	if v := r.Oracle; v != nil {
 		p.Sessions, p.Copies = v.Sessions, fmt.Sprintf("%d of %d", v.Met, v.Expected)
 		for _, n := range v.Breaches {

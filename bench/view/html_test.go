@@ -103,6 +103,27 @@ func TestHTMLMeanings(t *testing.T) {
 	}
 }
 
+// A set of runs is a table of them, with what each missed, and how often it was
+// run.
+func TestHTMLSet(t *testing.T) {
+	r, slow := sample(t), sample(t)
+	slow.Scenario, slow.Exit = "slow", bench.ExitThreshold
+	slow.Result, slow.Oracle.Breaches = slow.Exit.String(), map[string]int64{"lost": 0}
+	r.Scenario, r.Parts = "verify", []*bench.Report{sample(t), slow}
+	r.Latencies = map[string]bench.Latency{"slow.stuck": {Count: 9, P99: 0.077}}
+	r.Add("slow.repeated", 2, "", "")
+	page := regexp.MustCompile(`<[^>]*>`).ReplaceAllString(htmlOf(t, r), " ")
+	page = regexp.MustCompile(`\s+`).ReplaceAllString(page, " ")
+	for _, want := range []string{
+		"fanout PROMISE BROKEN 1500 99999 of 100000 1 delivery.p99&lt;1ms 1 40.00 s",
+		"slow threshold missed 1500 99999 of 100000 0 delivery.p99&lt;1ms 3 40.00 s", "slow.stuck, measured 9", "77.00 ms", "1 of 2 missed",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in\n%s", want, page)
+		}
+	}
+}
+
 // A report with next to nothing in it is a page, too.
 func TestHTMLEmpty(t *testing.T) {
 	r := &bench.Report{Scenario: "floor", Options: nil}
