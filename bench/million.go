@@ -216,6 +216,8 @@ func (s million) Figures(st *Stage) {
 		r.Add("deliveries", float64(p.Frames()), "", "event frames received")
 		r.Add("unsure", float64(p.End.Unsure), "", "events whose storing was not confirmed")
 		st.deliveryCost(p)
+	} else {
+		r.Add("unsure", 0, "", "it did not come to events")
 	}
 	if p := st.Phases[phaseTakeover]; p != nil {
 		r.Add("taken_over", float64(p.Logins()), "", "sessions that logged in at another pod")

@@ -66,6 +66,10 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		Latencies: map[string]Latency{}, Usage: map[string]Usage{},
 	}
 	ended := r.runParts(ctx, parts, o.FanoutOptions)
+	at := func(r *Report) int {
+		return slices.IndexFunc(parts, func(p verifyPart) bool { return p.name == r.Scenario })
+	}
+	slices.SortStableFunc(r.Parts, func(a, b *Report) int { return at(a) - at(b) })
 	r.Seconds = time.Since(r.Started).Seconds()
 	if len(r.Errors) > 0 || r.Interrupted {
 		r.Exit = r.Exit.Worse(ExitError)

@@ -32,7 +32,7 @@ const (
 	verifyRate     = 200
 	verifyTime     = 4 * time.Second
 	faultFrom      = 500   // deliveries before a fault, at least
-	faultSpan      = 10000 // and so many more at most, so that it falls before sockets are closed on purpose
+	faultSpan      = 6000 // and so many more at most, so that it falls before sockets are closed on purpose
 
 	contestLogins = 50
 	contestRounds = 200
