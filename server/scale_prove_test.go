@@ -31,7 +31,7 @@ const (
 	verifyAgents   = 50
 	verifyRate     = 200
 	verifyTime     = 4 * time.Second
-	faultFrom      = 500   // deliveries before a fault, at least
+	faultFrom      = 500  // deliveries before a fault, at least
 	faultSpan      = 6000 // and so many more at most, so that it falls before sockets are closed on purpose
 
 	contestLogins = 50
