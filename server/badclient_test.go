@@ -13,6 +13,8 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"github.com/daisi/daisi-ws/loop"
+	"github.com/daisi/daisi-ws/server"
 	"github.com/daisi/daisi-ws/server/clustertest"
 )
 
@@ -143,8 +145,77 @@ func suffer(t *testing.T, c *clustertest.Cluster, k *crowd, b badClient, agent s
 	if b.want == "" {
 		return
 	}
-	name := fmt.Sprintf("dws_session_ends_total{reason=%q}", b.want)
-	c.Eventually(30*time.Second, "it was ended for "+b.want, func() bool { return ends()[name] >= before[name]+1 })
+	if err := endedFor(c, b.want, before, 30*time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// endedFor waits until one more session was ended for why than before.
+func endedFor(c *clustertest.Cluster, why string, before map[string]float64, limit time.Duration) error {
+	name := fmt.Sprintf("dws_session_ends_total{reason=%q}", why)
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if c.Pods[0].Metrics()[name] > before[name] {
+			return nil
+		}
+	}
+	return fmt.Errorf("within %v nobody was ended for %s", limit, why)
+}
+
+// What the judge is worth: a pod whose budget, rate and size know no bounds ends
+// none of them, and each is missed.
+func TestBadClientsSeesFaults(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Start(t, clustertest.Options{Options: func(_ int, o *server.Options) {
+		o.Limits.SendBudget, o.Limits.MessageRate, o.Limits.MaxMessage = 64<<20, 1_000_000, 16<<20
+	}})
+	for i, b := range badClients() {
+		if b.want == "" || b.want == "timeout" || b.name == "floods garbage" {
+			continue // nothing to be ended for, or by a rule that no setting takes away
+		}
+		before := c.Pods[0].Metrics()
+		agent := fmt.Sprintf("bad%d", i)
+		p := intrude(t, c, agent)
+		p.until = time.Now().Add(300 * time.Millisecond)
+		if b.feed {
+			starve(t, c, agent)
+		}
+		b.bad(p)
+		if err := endedFor(c, b.want, before, 500*time.Millisecond); err == nil {
+			t.Errorf("%s: ended for %s by a pod without the rule", b.name, b.want)
+		}
+		_ = p.nc.Close()
+	}
+}
+
+// I2's judge and that of who stays see an attack that hurts.
+func TestCrowdSeesFaults(t *testing.T) {
+	t.Parallel()
+	quiet := []measured{{p99: 2 * time.Millisecond}, {p99: 90 * time.Millisecond}, {p99: 3 * time.Millisecond}}
+	if base, under, limit := slowed(quiet, []measured{{p99: 9 * time.Millisecond}, {p99: 8 * time.Millisecond}, {p99: 9 * time.Millisecond}}); base != 3*time.Millisecond || under <= limit {
+		t.Errorf("base %v, under attack %v, limit %v", base, under, limit)
+	}
+	if _, under, limit := slowed(quiet, quiet); under > limit {
+		t.Errorf("an attack that does nothing: %v, limit %v", under, limit)
+	}
+	k := &crowd{}
+	m := &member{crowd: k}
+	event := func(n int) {
+		m.Message(nil, ws.OpText, fmt.Appendf(nil, `{"type":"event","payload":{"due":1,"pad":"","n":%d}}`, n))
+	}
+	event(1)
+	event(3)
+	if k.bad != 0 || k.got != 2 {
+		t.Errorf("in order: %d bad of %d", k.bad, k.got)
+	}
+	event(3)
+	event(2)
+	if k.bad == 0 {
+		t.Error("twice and out of order were not seen")
+	}
+	m.Closed(nil, loop.End{})
+	if k.closed.Load() != 1 {
+		t.Error("an end was not seen")
+	}
 }
 
 // intrude logs a raw socket in.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/daisi/daisi-ws/server"
 	"github.com/daisi/daisi-ws/server/clustertest"
 )
 
@@ -96,7 +97,9 @@ func TestProveHalfOpen(t *testing.T) {
 				}
 			}
 			c.Dial(c.Pods[0], user("acme", "newcomer", "u")).Close() // there is room for others
-			last.await(t)
+			if err := last.await(t, proofHalfOpen); err != nil {
+				t.Error(err)
+			}
 			judge(t, s.name, quiet, attack)
 			k.stays(t)
 			m := c.Pods[0].Metrics()
@@ -177,14 +180,17 @@ func (h *halves) drop() {
 	h.wg.Wait()
 }
 
-// await waits for the server's end of each, and prints when that was.
-func (h *halves) await(t *testing.T) {
+// halfSlack is of a machine that stands still now and then.
+const halfSlack = 5 * time.Second
+
+// await waits for the server's end of each, prints when that was, and says
+// whether one of them came too late.
+func (h *halves) await(t *testing.T, want int) error {
 	t.Helper()
 	h.wg.Wait()
 	slices.Sort(h.lived)
-	const slack = 5 * time.Second // of a machine that stands still now and then
-	if n := len(h.lived); n != proofHalfOpen || h.lived[n-1] > h.stage.last+slack {
-		t.Errorf("%d of %d ended, the last after %v; want %v", n, proofHalfOpen, h.lived[n-1], h.stage.last)
+	if n := len(h.lived); n != want || h.lived[n-1] > h.stage.last+halfSlack {
+		return fmt.Errorf("%d of %d ended, the last after %v; want %v", n, want, h.lived[n-1], h.stage.last)
 	}
 	counts := map[int]int{}
 	for _, d := range h.lived {
@@ -197,4 +203,32 @@ func (h *halves) await(t *testing.T) {
 		}
 	}
 	t.Logf("%s: when the server ended them:%s", h.stage.name, b.String())
+	return nil
+}
+
+// What the judge is worth: it sees a server that ends them ten seconds too late,
+// and one that loses count of one.
+func TestHalfOpenSeesFaults(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Start(t, clustertest.Options{Options: func(_ int, o *server.Options) {
+		o.HTTP.LoginDeadline, o.HTTP.ReadHeaderTimeout = 10*time.Second, 10*time.Second
+	}})
+	s := stages()[0]
+	s.last = time.Second
+	h := &halves{stage: s}
+	nc, err := net.Dial("tcp", c.Pods[0].Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.wg.Go(func() { h.watch(nc, time.Now()) })
+	if err := h.await(t, 1); err == nil || !strings.Contains(err.Error(), "the last after 1") {
+		t.Errorf("a server without the deadline: %v", err)
+	}
+	h.stage.last = 15 * time.Second
+	if err := h.await(t, 1); err != nil {
+		t.Error(err)
+	}
+	if err := h.await(t, 2); err == nil {
+		t.Error("one that is not ended was not missed")
+	}
 }
