@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,6 +164,44 @@ func storm(t *testing.T, c *clustertest.Cluster, size int, rate float64, flags .
 	return out
 }
 
+// burn keeps every core busy, at the nice of a storm, with what asks the pod for
+// nothing, as long as this process lives. What the others feel of that is the
+// machine's doing.
+func burn(t *testing.T) (stop func()) {
+	t.Helper()
+	var burners []*exec.Cmd
+	stop = func() {
+		for _, b := range burners {
+			_ = b.Process.Kill()
+			_ = b.Wait()
+		}
+		burners = nil
+	}
+	t.Cleanup(stop)
+	for range runtime.NumCPU() {
+		b := exec.Command("nice", "-n", "10", "sh", "-c", "while kill -0 $PPID; do :; done")
+		if err := b.Start(); err != nil {
+			t.Fatal(err)
+		}
+		burners = append(burners, b)
+	}
+	return stop
+}
+
+// control measures the others beside busy cores, in pairs, as a storm is.
+func control(t *testing.T, k *crowd) {
+	t.Helper()
+	var quiet, busy []measured
+	for range proofPairs {
+		quiet = append(quiet, k.measure(t, 100, proofMeasure))
+		stop := burn(t)
+		busy = append(busy, k.measure(t, 100, proofMeasure))
+		stop()
+	}
+	base, under, limit := slowed(quiet, busy)
+	t.Logf("control: cores busy with something else: p99 %v without, %v with it (medians of %d pairs; limit %v)", base, under, len(quiet), limit)
+}
+
 // Logins offered at once, twice and five times the rate that a pod sustains:
 // it accepts as many a second as it can, the others are told when to come back,
 // and those who are in notice little.
@@ -170,6 +209,7 @@ func TestProveStorm(t *testing.T) {
 	c := clustertest.Start(t, clustertest.Options{Processes: true})
 	k := newCrowd(t, c, proofStormCrowd, proofStormCrowd/10)
 	k.measure(t, 100, proofMeasure)
+	control(t, k)
 	sustained := storm(t, c, proofStorm/3, 0).PerS
 	t.Logf("sustained: %.0f logins a second, 32 at once", sustained)
 	peak := 0.0
