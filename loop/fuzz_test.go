@@ -80,7 +80,8 @@ func FuzzInflate(f *testing.F) {
 		if err == nil && (wrong != nil || !bytes.Equal(got, want)) {
 			t.Fatalf("%q gave %q, want %q, %v", data, got, want, wrong)
 		}
-		if errors.Is(err, errTooBig) && len(want) <= limit {
+		// A broken one may be found to be so by one of them only behind the limit.
+		if errors.Is(err, errTooBig) && wrong == nil && len(want) <= limit {
 			t.Fatalf("%q is too big, with %d bytes", data, len(want))
 		}
 	})
