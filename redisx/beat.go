@@ -41,8 +41,12 @@ func (c *Client) beat(ctx context.Context) {
 }
 
 func (c *Client) beatOnce(ctx context.Context) error {
-	c.beating.Lock()
-	defer c.beating.Unlock()
+	select {
+	case c.beating <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("beat: %w", ctx.Err())
+	}
+	defer func() { <-c.beating }()
 	member := escape(string(c.opt.Owner)) + "|" + c.opt.Addr
 	former := member + leavingMark
 	if c.left.Load() {

@@ -54,12 +54,12 @@ func testBeat(t *testing.T, e *env) {
 	if _, lapses := a.Beat(); lapses != 0 {
 		t.Errorf("%d lapses of a pod that beats", lapses)
 	}
-	a.beating.Lock()
+	a.beating <- struct{}{}
 	a.beatAt.Store(int64(sinceBoot() - a.opt.LeaseTTL))
 	if age, lapses := a.Beat(); age < a.opt.LeaseTTL || lapses != 0 {
 		t.Errorf("after a pause: beat %v old, %d lapses", age, lapses)
 	}
-	a.beating.Unlock()
+	<-a.beating
 	eventually(t, "a beat after the pause", func() bool { return a.BeatAge() < time.Second })
 	if _, lapses := a.Beat(); lapses != 1 {
 		t.Errorf("after a pause that ended: %d lapses, want 1", lapses)

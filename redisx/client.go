@@ -39,7 +39,7 @@ type Client struct {
 	me, nonce                                               any
 	lockTTL, routeTTL, tombstoneTTL, selectedTTL, takeovers any
 
-	beating sync.Mutex // one beat at a time: a late one must not undo LeaveLive
+	beating chan struct{} // full while a beat is under way, one at a time: a late one must not undo LeaveLive
 
 	// Written by the beat, read by anybody.
 	live   atomic.Pointer[liveList]
@@ -64,7 +64,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("redis options: %w", err)
 	}
 	c := &Client{
-		opt: o, scripts: newScripts(), counts: newCounts(o.Metrics), onBeat: func([]session.Pod, uint64) {},
+		opt: o, scripts: newScripts(), beating: make(chan struct{}, 1), counts: newCounts(o.Metrics), onBeat: func([]session.Pod, uint64) {},
 		me: escape(string(o.Owner)), takeovers: strconv.Itoa(o.Takeovers), lockTTL: seconds(o.LockTTL), routeTTL: seconds(routeTTL),
 		tombstoneTTL: seconds(tombstoneTTL), selectedTTL: seconds(selectedTTL),
 	}

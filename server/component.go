@@ -27,19 +27,29 @@ type component struct {
 	name   string
 	cancel context.CancelFunc
 	done   chan struct{}
+	end    *ending
+	log    zerolog.Logger
 }
 
-// stop ends the component and waits until all of it has.
+// stop ends the component and waits until all of it has, but not longer than
+// its part of the time there is: what hangs then is left to end by itself, or
+// with the process.
 func (c *component) stop() {
 	c.cancel()
-	<-c.done
+	patience := time.NewTimer(c.end.half())
+	defer patience.Stop()
+	select {
+	case <-c.done:
+	case <-patience.C:
+		c.log.Warn().Str("component", c.name).Msg("still ending; not waited for any longer")
+	}
 }
 
 // start runs f until stop is called. The context does not end with anybody
 // else's: the order of stopping is that of the calls.
 func (g *Gateway) start(name string, f func(context.Context) error) *component {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &component{name: name, cancel: cancel, done: make(chan struct{})}
+	c := &component{name: name, cancel: cancel, done: make(chan struct{}), end: g.end, log: g.log}
 	go func() {
 		defer close(c.done)
 		keep(ctx, g.log, g.tally, name, f)

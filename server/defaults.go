@@ -108,6 +108,7 @@ func (o Options) check() error {
 	bad(!oneOf(o.Session.Conflict, ConflictTakeover, ConflictReject), "Session.Conflict %q is not takeover or reject", o.Session.Conflict)
 	bad(o.Session.TTL < sweepFresh, "Session.TTL %v is below %v, and locks are swept each 100s", o.Session.TTL, sweepFresh)
 	bad(o.Session.LeaseTTL < 2*time.Second, "Session.LeaseTTL %v is below 2s", o.Session.LeaseTTL)
+	bad(o.Drain.Timeout < time.Second, "Drain.Timeout %v is below 1s", o.Drain.Timeout)
 	bad(o.Ping.Timeout <= o.Ping.Interval, "Ping.Timeout %v must be longer than Ping.Interval %v", o.Ping.Timeout, o.Ping.Interval)
 	bad(o.NATS.Partitions < 1 || o.NATS.Partitions > 4096, "NATS.Partitions %d is not in 1..4096", o.NATS.Partitions)
 	bad(o.Limits.MaxMessage < 128 || o.Limits.MaxMessage > 16<<20, "Limits.MaxMessage %d is not in 128..16777216 bytes", o.Limits.MaxMessage)

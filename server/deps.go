@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/daisi/daisi-ws/loop"
 	"github.com/daisi/daisi-ws/natsx"
@@ -22,6 +23,8 @@ type edgeEnv struct {
 	publish func(ctx context.Context, subject string, body []byte) error
 	// drain begins an orderly stop of the whole gateway. Never blocks.
 	drain func()
+	// ending bounds a step of that stop that would wait for own at most.
+	ending func(own time.Duration) time.Duration
 	// check looks for what must never be, and says what it found.
 	check func(ctx context.Context) []string
 	// pods is the live list, ourselves included.

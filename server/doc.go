@@ -28,7 +28,8 @@
 //
 // A worker a partition; a reader a partition owned; the accept loop, a login
 // each while it lasts; what loop, redisx, natsx and rpc run. None per session.
-// Gateway.Run waits for all of them. A panic in one ends that component, which
+// Gateway.Run waits for all of them, but no longer than a stop may take: what
+// hangs beyond that ends with its own time-outs. A panic in one ends that component, which
 // is started again with backoff and counted.
 //
 // # Lock order

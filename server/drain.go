@@ -12,8 +12,9 @@ import (
 const drainTick = 20 * time.Millisecond
 
 // Drain tells every session to go, pace a second, faster where the deadline of
-// ctx asks for it; those still here when ctx ends are told all at once. After it
-// none is left but for logins that were let in meanwhile.
+// ctx asks for it: then they are spread evenly up to it. Those still here when
+// ctx ends are told all at once. After it none is left but for logins that were
+// let in meanwhile.
 func (c *core) Drain(ctx context.Context, pace int) {
 	deadline, bounded := ctx.Deadline()
 	var left []*session.Session[*loop.Conn]
@@ -23,7 +24,7 @@ func (c *core) Drain(ctx context.Context, pace int) {
 	for len(left) > 0 {
 		share := max(1, pace*int(drainTick)/int(time.Second))
 		if bounded {
-			ticks := int(time.Until(deadline) / drainTick * 4 / 5) // a fifth is for those that come late
+			ticks := int(time.Until(deadline) / drainTick)
 			share = max(share, len(left)/max(1, ticks))
 		}
 		if ctx.Err() != nil {
@@ -42,11 +43,18 @@ func (c *core) Drain(ctx context.Context, pace int) {
 	}
 }
 
-// awaitFlushed lets close frames out and peers answer, for as long as loop
-// itself would wait.
+// drained is Drain within d.
+func (g *Gateway) drained(c *core, d time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	c.Drain(ctx, g.opts.Drain.Rate)
+}
+
+// awaitFlushed lets close frames out and peers answer, at most for as long as
+// loop itself would wait.
 func (g *Gateway) awaitFlushed() {
 	const patience, look = 2 * time.Second, 10 * time.Millisecond
-	for end := time.Now().Add(patience); g.engine.Len() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(g.end.step(patience)); g.engine.Len() > 0 && time.Now().Before(end); {
 		time.Sleep(look)
 	}
 }

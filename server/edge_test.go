@@ -234,7 +234,7 @@ func newHouse(t *testing.T, change func(*Options)) *house {
 			h.events <- [2]string{subject, string(body)}
 			return nil
 		},
-		drain: func() { h.drained.Add(1) },
+		drain: func() { h.drained.Add(1) }, ending: func(own time.Duration) time.Duration { return own },
 		check: func(context.Context) []string { return h.faults },
 		pods: func() []session.Pod {
 			return []session.Pod{{Owner: "pod-1@boot", Addr: "10.0.0.1:1"}, {Owner: "pod-2@boot", Addr: "10.0.0.2:1"}}

@@ -31,6 +31,7 @@ type Gateway struct {
 	edge   *edge
 	ready  chan struct{} // closed when the first login can be served
 	drain  chan struct{} // closed when an orderly stop was asked for
+	end    *ending       // what time that has
 	once   sync.Once     // closes drain
 
 	// Set by Run, read by anybody.
@@ -68,7 +69,10 @@ func New(o Options) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check options: %w", err)
 	}
-	g := &Gateway{opts: o, log: o.Log, owner: newOwner(o.PodID), ready: make(chan struct{}), drain: make(chan struct{})}
+	g := &Gateway{
+		opts: o, log: o.Log, owner: newOwner(o.PodID), ready: make(chan struct{}), drain: make(chan struct{}),
+		end: &ending{timeout: o.Drain.Timeout},
+	}
 	g.tally = newTally(o.Metrics)
 	if g.engine, err = newEngine(o); err != nil {
 		return nil, err
@@ -83,6 +87,7 @@ func New(o Options) (*Gateway, error) {
 	g.edge, err = newEdge(o, edgeEnv{
 		owner: g.owner, engine: g.engine, users: users, admins: admins,
 		status: g.status, core: g.edgeCore, publish: g.publish, drain: g.Drain, check: g.Check, pods: g.livePods, poison: g.nats.Poison,
+		ending: g.end.step,
 	})
 	if err != nil {
 		return nil, err
@@ -129,7 +134,8 @@ func (g *Gateway) Owner() session.Owner { return g.owner }
 // Ready is closed when the first login can be served.
 func (g *Gateway) Ready() <-chan struct{} { return g.ready }
 
-// Drain begins an orderly stop; Run returns when it is done. Never blocks.
+// Drain begins an orderly stop; Run returns when it is done, within
+// Options.Drain.Timeout. Never blocks.
 func (g *Gateway) Drain() { g.once.Do(func() { close(g.drain) }) }
 
 // PublicAddr, InternalAddr and PeerAddr are where the ports really are, once

@@ -49,7 +49,7 @@ const (
 	bodyTimeout  = 10 * time.Second // reading of a whole request
 	writeTimeout = 30 * time.Second // public answers, all of them small
 	idleTimeout  = time.Minute
-	stopTimeout  = 5 * time.Second // requests under way when Run's context ends
+	stopTimeout  = 5 * time.Second // requests under way when Run's context ends, at most
 )
 
 func newEdge(o Options, env edgeEnv) (*edge, error) {
@@ -131,7 +131,7 @@ func (e *edge) runPublic(ctx context.Context) error {
 		<-ctx.Done()
 		// Shutdown neither knows hijacked logins nor ends connections that
 		// never sent a byte, so both are seen to here.
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.env.ending(stopTimeout))
 		defer cancel()
 		_ = l.Close()
 		l.CloseSilent()
@@ -154,7 +154,7 @@ func (e *edge) runInternal(ctx context.Context) error {
 	g.Go(func() error { return serve(s, l) })
 	g.Go(func() error {
 		<-ctx.Done()
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.env.ending(stopTimeout))
 		defer cancel()
 		shutdown(late, s)
 		return nil

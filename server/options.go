@@ -158,8 +158,11 @@ type ResumeOptions struct {
 
 // DrainOptions are those of an orderly stop.
 type DrainOptions struct {
-	Rate    int           // sockets told to go a second: 1,000
-	Timeout time.Duration // for all of it: 30 s
+	Rate int // sockets told to go a second, more where two thirds of Timeout ask for it: 1,000
+	// Timeout is for all of it, from the first word to the return of Run, however
+	// many parts hang: 30 s, 1 s at least. Below 5 s what is read is handed over in
+	// less than its second, and requests and replies under way are cut short.
+	Timeout time.Duration
 }
 
 // EmbeddedOptions are those of development: on, GET / serves the demo page and

@@ -47,6 +47,7 @@ func TestOptionsFailure(t *testing.T) {
 	f("Session.Conflict", func(o *Options) { o.Session.Conflict = "both" })
 	f("Session.TTL", func(o *Options) { o.Session.TTL = 199 * time.Second })
 	f("Session.LeaseTTL", func(o *Options) { o.Session.LeaseTTL = time.Second })
+	f("Drain.Timeout", func(o *Options) { o.Drain.Timeout = time.Second - 1 })
 	f("Ping.Timeout", func(o *Options) { o.Ping.Timeout = time.Second })
 	f("NATS.Partitions", func(o *Options) { o.NATS.Partitions = -1 })
 	f("Limits.MaxMessage", func(o *Options) { o.Limits.MaxMessage = 1 })

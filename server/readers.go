@@ -23,6 +23,7 @@ type readers struct {
 	partitions int
 	run        func(ctx context.Context, name string, f func(context.Context) error) // runs, restarts, counts
 	others     func(n int) int64                                                     // when another pod's batch was taken last, monotonic ns
+	ending     func(own time.Duration) time.Duration                                 // bounds the last hand-over
 
 	wg      sync.WaitGroup
 	reading map[int]*reading // owned by Run
@@ -51,7 +52,7 @@ func (r *readers) Run(ctx context.Context) error {
 			break
 		}
 	}
-	for range handover / (50 * time.Millisecond) {
+	for range r.ending(handover) / (50 * time.Millisecond) {
 		for _, d := range r.reading {
 			d.lose()
 		}

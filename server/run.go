@@ -18,11 +18,13 @@ const (
 	streamSlack = time.Minute            // our stream keeps the resume window and this
 	liveEvery   = 500 * time.Millisecond // peers follow the live list
 	firstAssert = 200 * time.Millisecond // between looks at whether all partitions stand
+	leaving     = time.Second            // Redis is given for the word that this pod leaves
 )
 
 // Run is the gateway's life. It starts leaf first, serves until ctx ends or
 // Drain is called, and stops in reverse: no new logins, no more pulling,
-// sockets drained at a pace, locks and routes given back, peers, Redis, NATS.
+// sockets drained at a pace, locks and routes given back, peers, Redis, NATS;
+// all of that within Options.Drain.Timeout, whatever hangs.
 // The error is that of a start that can never succeed: a port taken, an option
 // that Redis or NATS contradict.
 func (g *Gateway) Run(ctx context.Context) error {
@@ -34,9 +36,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	go func() {
 		select {
 		case <-g.drain:
-			cancel()
 		case <-ctx.Done():
 		}
+		g.end.begin()
+		cancel()
 	}()
 	var running stack
 	defer running.stop()
@@ -71,7 +74,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	running.push(g.start("revocations", c.revoked.Run))
 	r := &readers{
 		env: g.dispatchEnv(c), partitions: len(c.parts), run: g.keep,
-		others: func(n int) int64 { return c.parts[n].other.Load() },
+		others: func(n int) int64 { return c.parts[n].other.Load() }, ending: g.end.step,
 	}
 	reading := g.start("readers", r.Run)
 	following := g.start("stream", g.followLive)
@@ -87,19 +90,20 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return nil
 }
 
-// stopServing is the part of the stop that clients notice.
+// stopServing is the part of the stop that clients notice. Two thirds of what is
+// left when nothing is read any more are for telling them at a pace.
 func (g *Gateway) stopServing(c *core, public, reading *component) {
 	g.phase.Store(phaseDraining)
 	g.edge.gate.draining.Store(true)
-	bound, cancel := context.WithTimeout(context.Background(), g.opts.Drain.Timeout)
+	bound, cancel := context.WithTimeout(context.Background(), g.end.step(leaving))
 	defer cancel()
 	if err := c.redis.LeaveLive(bound); err != nil {
 		g.log.Warn().Err(err).Msg("could not leave the live list; others notice within the lease")
 	}
 	reading.stop() // reads on for its successors, up to handover
-	c.Drain(bound, g.opts.Drain.Rate)
+	g.drained(c, g.end.left()*2/3)
 	public.stop() // waits for logins that were let in before
-	c.Drain(bound, g.opts.Drain.Rate)
+	g.drained(c, g.end.left()/4)
 	g.awaitFlushed()
 }
 

@@ -117,8 +117,9 @@ func locksLeft(c *clustertest.Cluster) (live int) {
 // pace allows in the time: everybody is told, and no lock is left.
 func TestAStopTellsEverybodyAndLeavesNoLock(t *testing.T) {
 	t.Parallel()
-	f := func(name string, change func(o *server.Options), users int, wait bool) {
+	f := func(name string, change func(o *server.Options), users int, bound time.Duration) {
 		t.Run(name, func(t *testing.T) {
+			wait := bound > 0
 			c := clustertest.Start(t, clustertest.Options{Options: func(_ int, o *server.Options) { change(o) }})
 			var mu sync.Mutex
 			var in []*clustertest.Client
@@ -141,7 +142,11 @@ func TestAStopTellsEverybodyAndLeavesNoLock(t *testing.T) {
 			} else {
 				c.Eventually(arrival, "some logins", func() bool { mu.Lock(); defer mu.Unlock(); return len(in) > 20 })
 			}
+			lost, began := standstill(t), time.Now()
 			c.Pods[0].Term()
+			if took, stood := time.Since(began), lost(); bound > 0 && took > bound+stopRoom+stood {
+				t.Errorf("took %v, of it stood still: %v; want %v", took, stood, bound)
+			}
 			wg.Wait()
 			for i, k := range in {
 				if end, ok := k.AwaitClose(arrival); !ok || end.Code != 1001 {
@@ -153,8 +158,8 @@ func TestAStopTellsEverybodyAndLeavesNoLock(t *testing.T) {
 			}
 		})
 	}
-	f("in a queue of logins", func(o *server.Options) { o.Limits.LoginConcurrency = 2 }, 400, false)
-	f("at a pace too slow", func(o *server.Options) { o.Drain.Rate, o.Drain.Timeout = 50, time.Second }, 200, true)
+	f("in a queue of logins", func(o *server.Options) { o.Limits.LoginConcurrency = 2 }, 400, 0)
+	f("at a pace too slow", func(o *server.Options) { o.Drain.Rate, o.Drain.Timeout = 20, 4*time.Second }, 200, 4*time.Second)
 }
 
 // Our stream, made with another number of partitions than this pod is told, is

@@ -78,8 +78,8 @@ type config struct {
 	ResumeMaxEvents int           `env:"DWS_RESUME_MAX_EVENTS" envDefault:"1000" option:"Resume.MaxEvents" doc:"events one resume may replay; more: a gap"`
 	ResumeMaxBytes  size          `env:"DWS_RESUME_MAX_BYTES" envDefault:"1MiB" option:"Resume.MaxBytes" doc:"bytes one resume may replay; more: a gap"`
 
-	DrainRate    int           `env:"DWS_DRAIN_RATE" envDefault:"1000" option:"Drain.Rate" doc:"sockets told to go each second while draining"`
-	DrainTimeout time.Duration `env:"DWS_DRAIN_TIMEOUT" envDefault:"30s" option:"Drain.Timeout" doc:"for the whole of an orderly stop"`
+	DrainRate    int           `env:"DWS_DRAIN_RATE" envDefault:"1000" option:"Drain.Rate" doc:"sockets told to go each second while draining; more where there is not the time"`
+	DrainTimeout time.Duration `env:"DWS_DRAIN_TIMEOUT" envDefault:"30s" option:"Drain.Timeout" doc:"from SIGTERM to the end of the process, whatever hangs; 1s at least, below 5s in haste"`
 
 	LogLevel        zerolog.Level `env:"DWS_LOG_LEVEL" envDefault:"info" doc:"trace, debug, info, warn, error or disabled"`
 	RequireExternal bool          `env:"DWS_REQUIRE_EXTERNAL" envDefault:"false" option:"RequireExternal" doc:"refuse to start with embedded servers or with keys made at start; the container image sets it"`
