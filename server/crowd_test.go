@@ -27,8 +27,10 @@ import (
 type crowd struct {
 	c      *clustertest.Cluster
 	engine *loop.Engine
-	agents int
-	size   int // sessions
+	pods   []*clustertest.Pod // where its sessions are
+	agents []string
+	fed    []int // of agents, those that get events
+	size   int   // sessions
 	seq    int
 	closed atomic.Int64
 	ready  atomic.Int64
@@ -73,19 +75,38 @@ func (m *member) Message(_ *loop.Conn, _ ws.OpCode, b []byte) {
 	c.late = append(c.late, late)
 }
 
-// newCrowd logs sessions of agents in to the first pod.
-func newCrowd(t *testing.T, c *clustertest.Cluster, sessions, agents int) *crowd {
+// clientEngine is one that runs until the test is over.
+func clientEngine(t *testing.T) *loop.Engine {
 	t.Helper()
-	k := &crowd{c: c, agents: agents, size: sessions}
 	engine, err := loop.New(loop.Options{Client: true, PongTimeout: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.engine = engine
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- engine.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
+	return engine
+}
+
+// newCrowd logs sessions of agents in to the first pod.
+func newCrowd(t *testing.T, c *clustertest.Cluster, sessions, agents int) *crowd {
+	t.Helper()
+	names := make([]string, agents)
+	for i := range names {
+		names[i] = fmt.Sprint("crowd", i)
+	}
+	return gather(t, c, c.Pods[:1], names, sessions)
+}
+
+// gather logs sessions in, as many of each agent, and of each agent as many to
+// each of the pods.
+func gather(t *testing.T, c *clustertest.Cluster, pods []*clustertest.Pod, agents []string, sessions int) *crowd {
+	t.Helper()
+	k := &crowd{c: c, engine: clientEngine(t), pods: pods, agents: agents, size: sessions}
+	for i := range agents {
+		k.fed = append(k.fed, i)
+	}
 	work := make(chan int)
 	var wg sync.WaitGroup
 	for range 16 {
@@ -107,14 +128,15 @@ func newCrowd(t *testing.T, c *clustertest.Cluster, sessions, agents int) *crowd
 }
 
 func (k *crowd) login(i int) error {
-	key := user("acme", fmt.Sprintf("crowd%d", i%k.agents), fmt.Sprintf("u%d", i))
-	_, err := k.engine.Dial(context.Background(), loop.DialOptions{URL: loginURL(k.c, key.Agent, key.User), TLS: clientTLS(k.c), LocalAddr: source(i)}, &member{crowd: k})
+	pod := k.pods[i/len(k.agents)%len(k.pods)]
+	url := loginURL(k.c, pod, k.agents[i%len(k.agents)], fmt.Sprintf("%s-u%d", pod.ID, i))
+	_, err := k.engine.Dial(context.Background(), loop.DialOptions{URL: url, TLS: clientTLS(k.c), LocalAddr: source(i)}, &member{crowd: k})
 	return err
 }
 
-// loginURL is that of a user of acme on the first pod.
-func loginURL(c *clustertest.Cluster, agent, name string) string {
-	return c.Pods[0].URL("ws") + "/ws/acme/" + agent + "?x-api-key=" + clustertest.APIKey +
+// loginURL is that of a user of acme on a pod.
+func loginURL(c *clustertest.Cluster, pod *clustertest.Pod, agent, name string) string {
+	return pod.URL("ws") + "/ws/acme/" + agent + "?x-api-key=" + clustertest.APIKey +
 		"&token=" + url.QueryEscape(c.Token(user("acme", agent, name)))
 }
 
@@ -152,12 +174,12 @@ func (k *crowd) measure(t *testing.T, rate int, d time.Duration) measured {
 		due := start.Add(time.Duration(n) * time.Second / time.Duration(rate))
 		time.Sleep(time.Until(due))
 		k.seq++
-		agent := k.seq % k.agents
+		agent := k.fed[k.seq%len(k.fed)]
 		body := fmt.Sprintf(`{"due":%d,"pad":%q,"n":%d}`, due.UnixNano(), padding, k.seq)
-		if err := conn.Publish(clustertest.Subject("acme", fmt.Sprintf("crowd%d", agent), "chats", ""), []byte(body)); err != nil {
+		if err := conn.Publish(clustertest.Subject("acme", k.agents[agent], "chats", ""), []byte(body)); err != nil {
 			t.Fatal(err)
 		}
-		want += (k.size + k.agents - 1 - agent) / k.agents
+		want += (k.size + len(k.agents) - 1 - agent) / len(k.agents)
 	}
 	k.c.Eventually(30*time.Second, "every copy is there", func() bool {
 		k.mu.Lock()
@@ -220,7 +242,7 @@ func refusal(err error) int {
 
 // upgradeRequest is a login as it goes over the wire.
 func upgradeRequest(c *clustertest.Cluster, agent, name string) []byte {
-	u, _ := url.Parse(loginURL(c, agent, name))
+	u, _ := url.Parse(loginURL(c, c.Pods[0], agent, name))
 	r, _ := http.NewRequest(http.MethodGet, u.String(), http.NoBody)
 	return []byte("GET " + r.URL.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,14 +41,22 @@ func owners(t *testing.T, c *clustertest.Cluster) []session.Owner {
 // agentReadBy is the name of an agent whose events this pod reads.
 func agentReadBy(t *testing.T, c *clustertest.Cluster, pod int, prefix string) string {
 	t.Helper()
+	return agentsReadBy(t, c, 1, prefix, pod)[0]
+}
+
+// agentsReadBy are the names of n agents whose events one of these pods reads.
+func agentsReadBy(t *testing.T, c *clustertest.Cluster, n int, prefix string, pods ...int) (list []string) {
+	t.Helper()
 	all := owners(t, c)
-	for i := range 1000 {
-		if agent := fmt.Sprint(prefix, i); server.ReaderOf("acme", agent, 64, all) == pod {
-			return agent
+	for i := range 1000 * n {
+		if agent := fmt.Sprint(prefix, i); slices.Contains(pods, server.ReaderOf("acme", agent, 64, all)) {
+			if list = append(list, agent); len(list) == n {
+				return list
+			}
 		}
 	}
-	t.Fatalf("%s reads nothing", c.Pods[pod].ID)
-	return ""
+	t.Fatalf("pods %v read only %d of these agents", pods, len(list))
+	return nil
 }
 
 // Redis, NATS, streams, consumers and pods fail, one after the other: clients

@@ -51,6 +51,8 @@ const (
 	proofResumes    = 200
 	proofHistory    = 1000
 	proofFlood      = 2000
+	proofHot        = 1000 // receivers of one agent
+	proofFat        = 4000 // events of 48 KiB for a pod that does not take them
 )
 
 // How long pods stand still.

@@ -51,6 +51,8 @@ const (
 	proofResumes    = 20
 	proofHistory    = 100
 	proofFlood      = 200
+	proofHot        = 100 // receivers of one agent
+	proofFat        = 500 // events of 48 KiB for a pod that does not take them
 )
 
 // How long pods stand still.

@@ -67,24 +67,26 @@ func stormer(i int) (key session.Key, query string) {
 	return user("storm", fmt.Sprintf("ag%d", i/10), fmt.Sprintf("u%d", i)), ""
 }
 
+// addressOf is where a user logs in, for a process that has no cluster.
+func addressOf(t *testing.T, addr string, key session.Key) string {
+	t.Helper()
+	ring, err := session.ParseKeyRing(session.PurposeUser, clustertest.TokenKeys, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := ring.Mint(session.Claims{Company: key.Company, Agent: key.Agent, User: key.User, ExpiresAt: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "ws://" + addr + "/ws/" + key.Company + "/" + key.Agent + "?x-api-key=" + clustertest.APIKey + "&token=" + url.QueryEscape(token)
+}
+
 // TestStormer is the storm's process; without its flags it is nothing.
 func TestStormer(t *testing.T) {
 	if *stormAddr == "" {
 		return
 	}
-	ring, err := session.ParseKeyRing(session.PurposeUser, clustertest.TokenKeys, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	engine, err := loop.New(loop.Options{Client: true, PongTimeout: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- engine.Run(ctx) }()
-	defer func() { cancel(); <-done }()
-
+	engine := clientEngine(t)
 	var ready, old atomic.Int64
 	var mu sync.Mutex
 	out := stormed{Refused: map[string]int{}}
@@ -92,15 +94,11 @@ func TestStormer(t *testing.T) {
 	urls := make([]string, *stormSize)
 	for i := range urls {
 		key, query := stormer(i)
-		token, err := ring.Mint(session.Claims{Company: key.Company, Agent: key.Agent, User: key.User, ExpiresAt: time.Now().Add(time.Hour)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		urls[i] = "ws://" + *stormAddr + "/ws/" + key.Company + "/" + key.Agent + "?x-api-key=" + clustertest.APIKey + "&token=" + url.QueryEscape(token) + query
+		urls[i] = addressOf(t, *stormAddr, key) + query
 	}
 	began := time.Now()
 	login := func(i int) {
-		_, err := engine.Dial(ctx, loop.DialOptions{URL: urls[i], LocalAddr: source(i), Timeout: 15 * time.Second}, counted{&ready, &old})
+		_, err := engine.Dial(context.Background(), loop.DialOptions{URL: urls[i], LocalAddr: source(i), Timeout: 15 * time.Second}, counted{&ready, &old})
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {
