@@ -92,8 +92,8 @@ func (c *Conn) Pinged() bool { return c.pingAt.Load() == c.engine().now.Load() }
 func (c *Conn) RTT() time.Duration { return time.Duration(c.rtt.Load()) * time.Microsecond }
 
 // Queue puts f behind what waits in its lane. ErrSlow: it does not fit into the
-// budget (a single frame always fits when nothing waits), ErrClosed: closing or
-// closed; then nothing was queued.
+// budget (a single frame always fits when nothing waits, and a Control one has an
+// eighth more), ErrClosed: closing or closed; then nothing was queued.
 func (c *Conn) Queue(f *Frame) error {
 	s := c.shard
 	s.mu.Lock()
@@ -102,7 +102,7 @@ func (c *Conn) Queue(f *Frame) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	if w := c.waiting(); w > 0 && w+len(f.bytes) > s.engine.opts.Budget {
+	if w := c.waiting(); w > 0 && w+len(f.bytes) > s.engine.room(f.lane) {
 		s.drops[dropSlow] += uint64(f.events)
 		s.mu.Unlock()
 		return ErrSlow
@@ -113,6 +113,14 @@ func (c *Conn) Queue(f *Frame) error {
 		s.worker.wake(s.bit)
 	}
 	return nil
+}
+
+// room is how many bytes may wait where a frame of this lane does.
+func (e *Engine) room(lane Lane) int {
+	if lane == Control { // an answer must not fail for the events before it
+		return e.opts.Budget + e.opts.Budget/8
+	}
+	return e.opts.Budget
 }
 
 // Send queues a message of its own, masked when this is a client's Conn; errors

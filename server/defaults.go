@@ -14,7 +14,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// Values of AuthOptions.Refuse, AuthOptions.TokenCache, SessionOptions.Conflict.
+// Values of AuthOptions.Refuse, AuthOptions.TokenCache, SessionOptions.Conflict,
+// LimitOptions.Slow.
 const (
 	RefuseAuto  = "auto"  // requests with an Origin: close, others: http
 	RefuseHTTP  = "http"  // always an HTTP status
@@ -25,6 +26,9 @@ const (
 
 	ConflictTakeover = "takeover"
 	ConflictReject   = "reject"
+
+	SlowClose = "close" // whoever is over the budget is closed with 4408
+	SlowGap   = "gap"   // whoever understands gaps misses events and is told, others are closed
 )
 
 // withDefaults fills in what is zero, and checks all. The error names every
@@ -69,6 +73,7 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.Limits.MaxEvent, 1<<20)
 	def(&o.Limits.Cgroup, cgroupRoot)
 	def(&o.Limits.SendBudget, 1<<20)
+	def(&o.Limits.Slow, SlowClose)
 	def(&o.Resume.Window, 5*time.Minute)
 	def(&o.Resume.MaxEvents, 1000)
 	def(&o.Resume.MaxBytes, 1<<20)
@@ -105,6 +110,7 @@ func (o Options) check() error {
 	bad(o.RPC.Insecure && o.RPC.CertFile != "", "RPC.Insecure contradicts RPC.CertFile")
 	bad(!oneOf(o.Auth.Refuse, RefuseAuto, RefuseHTTP, RefuseClose), "Auth.Refuse %q is not auto, http or close", o.Auth.Refuse)
 	bad(!oneOf(o.Auth.TokenCache, CacheProcess, CacheRedis), "Auth.TokenCache %q is not process or redis", o.Auth.TokenCache)
+	bad(!oneOf(o.Limits.Slow, SlowClose, SlowGap), "Limits.Slow %q is not close or gap", o.Limits.Slow)
 	bad(!oneOf(o.Session.Conflict, ConflictTakeover, ConflictReject), "Session.Conflict %q is not takeover or reject", o.Session.Conflict)
 	bad(o.Session.TTL < sweepFresh, "Session.TTL %v is below %v, and locks are swept each 100s", o.Session.TTL, sweepFresh)
 	bad(o.Session.LeaseTTL < 2*time.Second, "Session.LeaseTTL %v is below 2s", o.Session.LeaseTTL)

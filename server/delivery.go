@@ -54,6 +54,9 @@ func (d *delivery) putOne(c *loop.Conn) session.Put {
 	if d.frame == nil {
 		d.frame = eventFrame(d.event)
 	}
+	if d.env.slowRoom > 0 {
+		return d.putOrMiss(c)
+	}
 	err := d.faults.queue(c, d.frame)
 	switch {
 	case err == nil:
@@ -63,6 +66,31 @@ func (d *delivery) putOne(c *loop.Conn) session.Put {
 	default:
 		return session.Gone
 	}
+}
+
+// putOrMiss is putOne where slow clients that understand gaps are told instead of
+// closed. What waits for them is written as it would have been; when half of the
+// budget is free again the gap comes before the next event, or with the pings.
+func (d *delivery) putOrMiss(c *loop.Conn) session.Put {
+	h, ok := c.Handler().(*client)
+	if ok {
+		if from, hole := h.Hole(); hole {
+			if q := c.Queued(); q > 0 && q+d.frame.Len() > d.env.slowRoom {
+				return session.Missed
+			}
+			_ = c.Queue(gapFrame(from, d.event.Seq-1, reasonSlow, true)) // one that is refused ends the socket, or leaves the hole: the event is refused, too
+		}
+	}
+	err := d.faults.queue(c, d.frame)
+	switch {
+	case err == nil:
+		return session.Queued
+	case !errors.Is(err, loop.ErrSlow):
+		return session.Gone
+	case ok && h.Has(session.FlagNewFrames) && !h.Key().IsAdmin():
+		return session.Missed
+	}
+	return session.Slow
 }
 
 // eventFrame encodes ev once for all its receivers.
@@ -90,4 +118,12 @@ func wantsOf(events []session.Event, at []int) []session.Want {
 		}
 	}
 	return wants
+}
+
+// slowRoom is partitionEnv's.
+func slowRoom(o LimitOptions) int {
+	if o.Slow != SlowGap {
+		return 0
+	}
+	return max(1, o.SendBudget/2)
 }

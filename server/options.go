@@ -135,15 +135,16 @@ type PingOptions struct {
 
 // LimitOptions bound what clients may use.
 type LimitOptions struct {
-	MaxSessions      int // 0: the file limit less a reserve
-	MaxPending       int // connections that are no session yet: 8,192, less where memory is limited
-	Handshakes       int // TLS key exchanges at once: 2 x GOMAXPROCS
-	LoginConcurrency int // logins in work: 512
-	LoginQueue       int // logins that wait for that: 8,192
-	MaxMessage       int // bytes from a client: 32 KiB
-	MessageRate      int // messages from a client a second, 20 s' worth of them at once: 100
-	MaxEvent         int // bytes of an event's body: 1 MiB
-	SendBudget       int // bytes queued for one socket: 1 MiB
+	MaxSessions      int    // 0: the file limit less a reserve
+	MaxPending       int    // connections that are no session yet: 8,192, less where memory is limited
+	Handshakes       int    // TLS key exchanges at once: 2 x GOMAXPROCS
+	LoginConcurrency int    // logins in work: 512
+	LoginQueue       int    // logins that wait for that: 8,192
+	MaxMessage       int    // bytes from a client: 32 KiB
+	MessageRate      int    // messages from a client a second, 20 s' worth of them at once: 100
+	MaxEvent         int    // bytes of an event's body: 1 MiB
+	SendBudget       int    // bytes queued for one socket: 1 MiB
+	Slow             string // SlowClose
 	// Cgroup is where the kernel tells of groups of processes and their memory:
 	// "/sys/fs/cgroup". Elsewhere (in tests) /proc/self/cgroup is its file "self".
 	Cgroup string

@@ -30,6 +30,7 @@ const (
 	reasonReset     = "stream_reset" // our stream was made anew, or rewound
 	reasonRetention = "retention"    // it dropped them before they were read
 	reasonRoutes    = "routes_lost"  // Redis failed over, and may have lost who wants what
+	reasonSlow      = "slow"         // the client did not read, and this pod is told not to close such
 )
 
 // partitionEnv is all that a partition sees of the house.
@@ -40,6 +41,9 @@ type partitionEnv struct {
 	stream  partitionStream
 	tally   *tally
 	lease   time.Duration // a beat older than this closes every gate
+	// slowRoom, unless 0, is below how many waiting bytes one that was over its
+	// budget gets events again; until then it misses them, and is told of it.
+	slowRoom int
 	// revoked waits until the revocations of the last beat are in force; false:
 	// they are not.
 	revoked func(context.Context) bool

@@ -103,6 +103,9 @@ func (c *client) cursor(conn *loop.Conn) {
 	}
 	core := c.edge.env.core()
 	core.index.Cursor(&c.Session, func(seq uint64) bool {
+		if from, hole := c.Hole(); hole {
+			return conn.Queue(gapFrame(from, seq, reasonSlow, true)) == nil
+		}
 		return conn.Queue(loop.NewFrame(ws.OpText, encodeCursor(seq), loop.Events)) == nil
 	})
 }

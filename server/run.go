@@ -189,7 +189,8 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	c.index = c.manager.Index()
 	c.env = &partitionEnv{
 		index: c.index, manager: c.manager, redis: c.redis, stream: g.nats, tally: g.tally, lease: g.opts.Session.LeaseTTL,
-		missed: g.missed, routesLost: g.routesLost, revoked: c.revoked.Await,
+		slowRoom: slowRoom(g.opts.Limits),
+		missed:   g.missed, routesLost: g.routesLost, revoked: c.revoked.Await,
 	}
 	for n := range stream.Partitions {
 		c.index.SetWatermark(n, stream.Last)

@@ -6,7 +6,7 @@ type Put uint8
 // What a socket says to an event.
 const (
 	Queued Put = iota
-	Told       // not queued, but a gap frame in its place was
+	Missed     // over its budget, nothing queued: it is told of the hole when there is room
 	Slow       // over its budget, nothing queued: close it
 	Gone       // closed already; its Close is on the way
 )
@@ -16,7 +16,7 @@ const (
 // caller and reused: the lists keep their memory.
 type Delivered[C Socket] struct {
 	Receivers int // Queued
-	Told      int
+	Missed    int
 	// To be closed as replaced, slow, internal. They take nothing more.
 	Fenced, Slow, Disordered []*Session[C]
 }
@@ -83,14 +83,21 @@ func (s *Session[C]) take(seq uint64, put func(C) Put, d *Delivered[C]) {
 	switch put(s.sock) {
 	case Queued:
 		s.last = seq
+		s.Unset(flagHole)
 		d.Receivers++
-	case Told:
-		s.last = seq
-		d.Told++
+	case Missed: // the hole begins behind last, which stays
+		s.Set(flagHole)
+		d.Missed++
 	case Slow:
 		s.doomed = true
 		d.Slow = append(d.Slow, s)
 	}
+}
+
+// Hole says that s missed events from seq `from` on and was not told. Only for
+// whoever queues for s: in a put.
+func (s *Session[C]) Hole() (from uint64, ok bool) {
+	return s.last + 1, s.Has(flagHole)
 }
 
 // fence dooms every session, Joining ones too, that a fence outranks.
@@ -115,8 +122,6 @@ func (a *admins[C]) deliver(ev *Event, put func(C) Put, d *Delivered[C]) {
 		switch put(s.sock) {
 		case Queued:
 			d.Receivers++
-		case Told:
-			d.Told++
 		case Slow:
 			if s.Set(flagDoomed) {
 				d.Slow = append(d.Slow, s)

@@ -99,18 +99,24 @@ func TestDeliverToSlowAndGone(t *testing.T) {
 	n := alice.Partition(testPartitions)
 	var all []*Session[*sock]
 	e := ear{answers: map[*sock]Put{}}
-	for i, put := range []Put{Queued, Slow, Gone, Told} {
+	for i, put := range []Put{Queued, Slow, Gone, Missed} {
 		s := a.mustLogin(t, Key{"acme", "ag1", string(rune('a' + i))}, Login{})
 		all = append(all, s)
 		e.answers[s.Sock()] = put
 	}
 	var d Delivered[*sock]
 	a.m.Index().Deliver(n, event(1, "acme.ag1.chats"), nil, e.put, &d)
-	if d.Receivers != 1 || d.Told != 1 || !slices.Equal(d.Slow, all[1:2]) || all[0].last != 1 || all[3].last != 1 {
+	if d.Receivers != 1 || d.Missed != 1 || !slices.Equal(d.Slow, all[1:2]) || all[0].last != 1 {
 		t.Errorf("%+v", d)
+	}
+	if from, hole := all[3].Hole(); from != 1 || !hole {
+		t.Errorf("hole from %d: %v", from, hole)
 	}
 	clear(e.answers) // all could take it now; the slow one must not
 	a.m.Index().Deliver(n, event(2, "acme.ag1.chats"), nil, e.put, &d)
+	if _, hole := all[3].Hole(); hole {
+		t.Error("a hole is left after the event behind it")
+	}
 	if d.Receivers != 4 || slices.Contains(e.got, all[1].Sock()) || len(d.Slow) != 1 {
 		t.Errorf("after: %+v", d)
 	}

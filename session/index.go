@@ -37,6 +37,7 @@ func (x *Index[C]) SetWatermark(n int, w uint64) {
 	for _, a := range sh.agents {
 		for _, s := range a.members {
 			s.floor, s.last, s.mark = w, w, 0
+			s.Unset(flagHole)
 			if s.state == Replay {
 				s.state = Live
 			}

@@ -19,6 +19,7 @@ func (x *Index[C]) BeginReplay(s *Session[C], after uint64) bool {
 		return false
 	}
 	s.state, s.mark, s.last = Replay, 0, after
+	s.Unset(flagHole) // it is above after
 	return true
 }
 
@@ -76,8 +77,8 @@ func (x *Index[C]) Replayed(s *Session[C], upto uint64) (more uint64, live bool)
 }
 
 // Cursor has put queue, under the shard's lock, a word that s has all it is
-// owed up to seq, when s is Live and was given nothing since the call before.
-// put says whether it was queued.
+// owed up to seq, when s is Live and was given nothing since the call before; or
+// at once, where there is a Hole, a word of that. put says whether it was queued.
 func (x *Index[C]) Cursor(s *Session[C], put func(seq uint64) bool) {
 	sh := &x.shards[s.part]
 	sh.mu.Lock()
@@ -85,8 +86,9 @@ func (x *Index[C]) Cursor(s *Session[C], put func(seq uint64) bool) {
 	if s.state != Live || s.doomed {
 		return
 	}
-	if at := max(sh.w, s.floor); s.last == s.mark && at > s.last && put(at) {
+	if at := max(sh.w, s.floor); (s.last == s.mark || s.Has(flagHole)) && at > s.last && put(at) {
 		s.last = at
+		s.Unset(flagHole)
 	}
 	s.mark = s.last
 }

@@ -34,6 +34,7 @@ const (
 	FlagDrained                     // was told when to come back
 	FlagBrowser                     // the upgrade had an Origin
 
+	flagHole   Flags = 1 << 29 // missed events behind last, and was not told yet
 	flagOdd    Flags = 1 << 30 // was held against revocations whose news are odd, last
 	flagDoomed Flags = 1 << 31 // an admin that takes nothing more
 )

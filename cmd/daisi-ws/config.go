@@ -66,13 +66,14 @@ type config struct {
 	PingInterval time.Duration `env:"DWS_PING_INTERVAL" envDefault:"30s" option:"Ping.Interval" doc:"between pings to a client"`
 	PongTimeout  time.Duration `env:"DWS_PONG_TIMEOUT" envDefault:"90s" option:"Ping.Timeout" doc:"a client without any byte for so long is dead"`
 
-	MaxSessions      int  `env:"DWS_MAX_SESSIONS" envDefault:"0" option:"Limits.MaxSessions" doc:"sessions of this pod; 0: the file limit less a reserve"`
-	LoginConcurrency int  `env:"DWS_LOGIN_CONCURRENCY" envDefault:"512" option:"Limits.LoginConcurrency" doc:"logins in work at once"`
-	LoginQueue       int  `env:"DWS_LOGIN_QUEUE" envDefault:"8192" option:"Limits.LoginQueue" doc:"logins that may wait for that; more are refused with 503"`
-	MaxMessage       size `env:"DWS_MAX_MESSAGE" envDefault:"32KiB" option:"Limits.MaxMessage" doc:"largest message from a client; larger ones: close 1009"`
-	MessageRate      int  `env:"DWS_MESSAGE_RATE" envDefault:"100" option:"Limits.MessageRate" doc:"messages a second from a client, 20 s' worth of them at once; more: close 4429"`
-	MaxEvent         size `env:"DWS_MAX_EVENT" envDefault:"1MiB" option:"Limits.MaxEvent" doc:"largest event; larger ones are poison: skipped and counted"`
-	SendBudget       size `env:"DWS_SEND_BUDGET" envDefault:"1MiB" option:"Limits.SendBudget" doc:"bytes that may wait for one client; passing it: close 4408"`
+	MaxSessions      int    `env:"DWS_MAX_SESSIONS" envDefault:"0" option:"Limits.MaxSessions" doc:"sessions of this pod; 0: the file limit less a reserve"`
+	LoginConcurrency int    `env:"DWS_LOGIN_CONCURRENCY" envDefault:"512" option:"Limits.LoginConcurrency" doc:"logins in work at once"`
+	LoginQueue       int    `env:"DWS_LOGIN_QUEUE" envDefault:"8192" option:"Limits.LoginQueue" doc:"logins that may wait for that; more are refused with 503"`
+	MaxMessage       size   `env:"DWS_MAX_MESSAGE" envDefault:"32KiB" option:"Limits.MaxMessage" doc:"largest message from a client; larger ones: close 1009"`
+	MessageRate      int    `env:"DWS_MESSAGE_RATE" envDefault:"100" option:"Limits.MessageRate" doc:"messages a second from a client, 20 s' worth of them at once; more: close 4429"`
+	MaxEvent         size   `env:"DWS_MAX_EVENT" envDefault:"1MiB" option:"Limits.MaxEvent" doc:"largest event; larger ones are poison: skipped and counted"`
+	SendBudget       size   `env:"DWS_SEND_BUDGET" envDefault:"1MiB" option:"Limits.SendBudget" doc:"bytes that may wait for one client; passing it: see DWS_SLOW"`
+	Slow             string `env:"DWS_SLOW" envDefault:"close" option:"Limits.Slow" doc:"a client over its budget: close it with 4408, or gap: where it understands gap frames it misses events, and is told from which to which"`
 
 	ResumeWindow    time.Duration `env:"DWS_RESUME_WINDOW" envDefault:"5m" option:"Resume.Window" doc:"how far back a client can resume"`
 	ResumeMaxEvents int           `env:"DWS_RESUME_MAX_EVENTS" envDefault:"1000" option:"Resume.MaxEvents" doc:"events one resume may replay; more: a gap"`

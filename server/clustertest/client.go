@@ -55,6 +55,7 @@ type Client struct {
 	frames  []Frame       // mu
 	closed  *Closed       // mu
 	write   sync.Mutex
+	reading sync.Mutex // held: see Pause
 	done    chan struct{}
 }
 
@@ -154,6 +155,8 @@ func (k *Client) read(r *bufio.Reader) {
 	ended := Closed{}
 	for {
 		h, err := ws.ReadHeader(r)
+		k.reading.Lock()
+		k.reading.Unlock() //nolint:staticcheck // whoever pauses holds it
 		if err != nil {
 			break
 		}
@@ -181,6 +184,12 @@ func (k *Client) read(r *bufio.Reader) {
 		ended.At = time.Now()
 		k.closed = &ended
 	})
+}
+
+// Pause has the client read nothing, from its next frame on, until resume.
+func (k *Client) Pause() (resume func()) {
+	k.reading.Lock()
+	return k.reading.Unlock
 }
 
 func (k *Client) note(change func()) {
