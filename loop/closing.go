@@ -12,6 +12,7 @@ type ending struct {
 	why      End
 	deadline int64  // Engine.millis at which the socket is closed whatever happens
 	sent     func() // of CloseThen, nil once called
+	heard    int    // bytes that came since
 }
 
 // Close ends the Conn: what is queued goes first, then the close frame, then
@@ -82,7 +83,7 @@ func (s *shard) list(c *Conn) {
 }
 
 // fail ends c because of what its peer did: events are dropped, the close frame
-// goes next, and what still comes in is thrown away until the peer gives up.
+// goes next, and of what still comes in a little is thrown away, then none read.
 func (c *Conn) fail(code uint16, reason string, err error) {
 	s := c.shard
 	s.mu.Lock()
@@ -146,8 +147,8 @@ func (c *Conn) kill(why End) {
 }
 
 // shutdownWrite says to a peer that broke the protocol that nothing more comes,
-// while its own bytes are still drained: closing at once would reset the
-// connection and could destroy the close frame on its way.
+// while the socket stays: closing at once would reset the connection and could
+// destroy the close frame on its way.
 func (c *Conn) shutdownWrite() {
 	if c.overTLS() {
 		c.wire.closeNotify()

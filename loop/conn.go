@@ -21,7 +21,8 @@ type Conn struct {
 	wire *Wire // below TLS, else nil
 
 	// Owned by the poller.
-	rd *reader // nil when idle
+	rd    *reader // nil when idle
+	noise noise
 
 	// shard.mu guards the following; flags is read without it.
 	q      *queue  // nil when idle

@@ -40,9 +40,10 @@
 //
 // # What nbio does not promise
 //
-// Writev loses data, so frames are joined. Write closes the socket where it
-// fails, so it is only given what the kernel had no room for. Almost all of
-// nbio is norace: state that it reads is set before the descriptor is added.
+// It can't be told to read no more of a socket, so mute.go tells epoll. Writev
+// loses data, so frames are joined. Write closes the socket where it fails, so
+// it is only given what the kernel had no room for. Almost all of nbio is
+// norace: state that it reads is set before the descriptor is added.
 // A panic in a callback would end the process, so each is recovered, counted,
 // and costs that one socket. Engine.Stop before the pollers run hangs, so Run
 // lets them start.

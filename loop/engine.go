@@ -29,6 +29,9 @@ type Options struct {
 	// trickles in could hold a socket and its buffers for ever.
 	MessageTimeout time.Duration
 	CloseTimeout   time.Duration // for flushing, and again for the peer's close frame: 2 s
+	// Flood is for a peer that sends more than 100 control frames and empty
+	// fragments a second, 20 s' worth of them at once: 1008.
+	Flood *ProtocolError
 
 	Client bool     // the client's role: frames are masked, Dial works, Adopt takes client sockets
 	Kinds  []string // metric labels of Frame kinds: one, "event"
@@ -61,6 +64,9 @@ func (o Options) withDefaults() (Options, error) {
 	defTime(&o.PongTimeout, 90*time.Second)
 	defTime(&o.MessageTimeout, 15*time.Second)
 	defTime(&o.CloseTimeout, 2*time.Second)
+	if o.Flood == nil {
+		o.Flood = errFlood
+	}
 	if len(o.Kinds) == 0 {
 		o.Kinds = []string{"event"}
 	}
@@ -105,6 +111,7 @@ type Engine struct {
 	plain   sync.Pool // of *[plainSize]byte, TLS plaintext
 	fields  func() *tlsFields
 	addrs   *addrFields
+	polls   *pollFields
 	metrics *tallies
 
 	nextShard atomic.Uint32
@@ -129,6 +136,7 @@ func New(o Options) (*Engine, error) {
 		pollers: make([]pollerStats, o.Pollers),
 		fields:  sync.OnceValue(findTLSFields),
 		addrs:   findAddrFields(),
+		polls:   findPollFields(),
 	}
 	e.parser = &parser{client: o.Client, max: o.MaxMessage, alloc: e.alloc}
 	e.zparser = &parser{client: o.Client, deflate: true, max: o.MaxMessage, alloc: e.alloc}

@@ -17,6 +17,10 @@ func (e *Engine) onData(nb *nbio.Conn, data []byte) {
 	}
 	c.lastByte.Store(e.now.Load())
 	e.pollers[nb.Hash()%len(e.pollers)].bytes.Add(uint64(len(data)))
+	if c.mutes(len(data)) {
+		c.mute()
+		return
+	}
 	if c.is(flagDeaf) {
 		return
 	}
@@ -126,7 +130,24 @@ func (c *Conn) lane() int {
 	return c.nb.Hash() % len(c.engine().pollers)
 }
 
+// empty takes a fragment without a byte.
+func (c *Conn) empty() bool { return c.is(flagClosing) || c.bears() }
+
+// bears counts a frame that is no message, and ends a socket that has sent too
+// many of them.
+func (c *Conn) bears() bool {
+	if c.noise.add(c.engine().now.Load()) {
+		return true
+	}
+	flood := c.engine().opts.Flood
+	c.fail(flood.Code, flood.What, flood)
+	return false
+}
+
 func (c *Conn) control(op ws.OpCode, payload []byte) bool {
+	if op != ws.OpClose && !c.is(flagClosing) && !c.bears() {
+		return false
+	}
 	switch op {
 	case ws.OpPing:
 		if c.answersPings() {

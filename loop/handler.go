@@ -51,7 +51,7 @@ var (
 
 // ProtocolError is what a peer did against RFC 6455.
 type ProtocolError struct {
-	Code uint16 // close code that it earns: 1002, 1007, 1008 or 1009
+	Code uint16 // close code that it earns: 1002, 1007, 1008 or 1009, or that of Options.Flood
 	What string // for people and for the close frame
 }
 
@@ -75,6 +75,7 @@ var (
 	errText         = &ProtocolError{1007, "text is not UTF-8"}
 	errDeflate      = &ProtocolError{1007, "bad compressed data"}
 	errSlowMessage  = &ProtocolError{1008, "message took too long"}
+	errFlood        = &ProtocolError{1008, "too many frames that are no message"}
 	errTooBig       = &ProtocolError{1009, "message too big"}
 )
 

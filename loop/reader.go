@@ -12,6 +12,7 @@ import (
 type frameSink interface {
 	message(op ws.OpCode, payload []byte) bool
 	control(op ws.OpCode, payload []byte) bool
+	empty() bool // a fragment, not the last, that has no byte
 }
 
 // parser is the static half of reading RFC 6455: one an Engine.
@@ -285,7 +286,7 @@ func (p *parser) payload(r *reader, b []byte, to frameSink) (bool, error) {
 		r.buf = p.alloc.Append(r.buf, b...)
 	}
 	if r.in || !r.frame.fin {
-		return true, nil
+		return r.frame.length > 0 || to.empty(), nil
 	}
 	if !r.text.whole() {
 		return false, errText

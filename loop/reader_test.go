@@ -24,6 +24,9 @@ func (s *collector) message(op ws.OpCode, p []byte) bool {
 	return true
 }
 
+// empty is nothing to see: the message says what came.
+func (s *collector) empty() bool { return true }
+
 func (s *collector) control(op ws.OpCode, p []byte) bool {
 	s.found = append(s.found, found{op, string(p)})
 	return op != ws.OpClose

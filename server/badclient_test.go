@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 // badClient does its worst until the server ends it, or the time is over.
 type badClient struct {
 	name string
-	want string // in the outcome
+	want string // what it is ended for
 	feed bool   // events are published for it
 	bad  func(p *prankster)
 }
@@ -85,12 +86,12 @@ func badClients() []badClient {
 		}},
 		{"floods messages", "rate", false, func(p *prankster) { p.write(many(masked(0x81, `{"type":"ready"}`), 50), 50) }},
 		{"floods garbage", "rate", false, func(p *prankster) { p.write(many(masked(0x81, `{`), 50), 50) }},
-		{"floods pings and reads no pong", "", false, func(p *prankster) { p.write(many(masked(0x89, "p"), 100), 100) }},
+		{"floods pings and reads no pong", "rate", false, func(p *prankster) { p.write(many(masked(0x89, "p"), 100), 100) }},
 		{"sends fragments of a byte", "too_big", false, func(p *prankster) {
 			_, _ = p.nc.Write(masked(0x01, "x"))
 			p.write(many(masked(0x00, "x"), 100), 100)
 		}},
-		{"sends fragments of nothing", "timeout", false, func(p *prankster) {
+		{"sends fragments of nothing", "rate", false, func(p *prankster) {
 			_, _ = p.nc.Write(masked(0x01, ""))
 			p.write(many(masked(0x00, ""), 100), 100)
 		}},
@@ -111,43 +112,30 @@ func TestProveBadClients(t *testing.T) {
 }
 
 func suffer(t *testing.T, c *clustertest.Cluster, k *crowd, b badClient, agent string) {
-	ends := func() map[string]float64 { return c.Pods[0].Metrics() }
-	before := ends()
+	before := c.Pods[0].Metrics()
 	var quiet, attack []measured
 	for range proofPairs {
 		quiet = append(quiet, k.measure(t, 100, proofMeasure))
-		p := intrude(t, c, agent)
-		p.until = time.Now().Add(proofMeasure + 500*time.Millisecond)
-		fed := make(chan struct{})
-		go func() {
-			defer close(fed)
-			if b.feed {
-				starve(t, c, agent)
-			}
-		}()
-		done := make(chan struct{})
-		began := time.Now()
-		go func() { defer close(done); b.bad(p) }()
-		attack = append(attack, k.measure(t, 100, proofMeasure))
-		<-done
-		<-fed
-		if len(attack) == proofPairs {
-			limit := 20 * time.Second
-			if b.want == "" {
-				limit = time.Second
-			}
-			outcome := p.end(limit)
-			t.Logf("%s: after %v and %d frames: %s", b.name, time.Since(began).Round(100*time.Millisecond), p.sent, outcome)
+		p := newAttacker(t, attackBy(c, b, agent))
+		var wg sync.WaitGroup
+		if b.feed {
+			wg.Go(func() { starve(t, c, agent) })
 		}
-		_ = p.nc.Close()
+		began := time.Now()
+		p.begin()
+		attack = append(attack, k.measure(t, 100, proofMeasure))
+		out := p.end()
+		wg.Wait()
+		t.Logf("%s: after %v and %d frames: %s", b.name, time.Since(began).Round(100*time.Millisecond), out.Sent, out.Outcome)
 	}
 	judge(t, b.name, quiet, attack)
-	if b.want == "" {
-		return
-	}
 	if err := endedFor(c, b.want, before, 30*time.Second); err != nil {
 		t.Error(err)
 	}
+}
+
+func attackBy(c *clustertest.Cluster, b badClient, agent string) attack {
+	return attack{Name: b.name, Pod: c.Pods[0].Addr(), Request: upgradeRequest(c, agent, "u"), For: proofMeasure + 500*time.Millisecond}
 }
 
 // endedFor waits until one more session was ended for why than before.
@@ -169,12 +157,12 @@ func TestBadClientsSeesFaults(t *testing.T) {
 		o.Limits.SendBudget, o.Limits.MessageRate, o.Limits.MaxMessage = 64<<20, 1_000_000, 16<<20
 	}})
 	for i, b := range badClients() {
-		if b.want == "" || b.want == "timeout" || b.name == "floods garbage" {
-			continue // nothing to be ended for, or by a rule that no setting takes away
+		if b.want == "rate" && b.name != "floods messages" {
+			continue // ended by a rule that no setting takes away
 		}
 		before := c.Pods[0].Metrics()
 		agent := fmt.Sprintf("bad%d", i)
-		p := intrude(t, c, agent)
+		p := intrude(t, c.Pods[0].Addr(), upgradeRequest(c, agent, "u"))
 		p.until = time.Now().Add(300 * time.Millisecond)
 		if b.feed {
 			starve(t, c, agent)
@@ -219,13 +207,13 @@ func TestCrowdSeesFaults(t *testing.T) {
 }
 
 // intrude logs a raw socket in.
-func intrude(t *testing.T, c *clustertest.Cluster, agent string) *prankster {
+func intrude(t *testing.T, addr string, request []byte) *prankster {
 	t.Helper()
-	nc, err := net.Dial("tcp", c.Pods[0].Addr())
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := nc.Write(upgradeRequest(c, agent, "u")); err != nil {
+	if _, err := nc.Write(request); err != nil {
 		t.Fatal(err)
 	}
 	p := &prankster{nc: nc, br: bufio.NewReader(nc)}

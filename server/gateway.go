@@ -107,6 +107,7 @@ func newEngine(o Options) (*loop.Engine, error) {
 	e, err := loop.New(loop.Options{
 		Budget: o.Limits.SendBudget, MaxMessage: o.Limits.MaxMessage,
 		PingInterval: o.Ping.Interval, PongTimeout: o.Ping.Timeout,
+		Flood: &loop.ProtocolError{Code: session.ReasonRate.CloseCode(), What: session.ReasonRate.CloseText()},
 		Kinds: eventKinds[:], Metrics: o.Metrics, Log: o.Log,
 	})
 	if err != nil {

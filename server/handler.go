@@ -113,6 +113,8 @@ func reasonOf(why loop.End) session.Reason {
 	switch {
 	case errors.As(why.Err, &broke):
 		switch broke.Code {
+		case session.ReasonRate.CloseCode():
+			return session.ReasonRate
 		case session.ReasonUTF8.CloseCode():
 			return session.ReasonUTF8
 		case session.ReasonTooBig.CloseCode():

@@ -327,6 +327,7 @@ func TestReasonOf(t *testing.T) {
 		session.ReasonProtocol: {{Code: 1002, Local: true, Err: &loop.ProtocolError{Code: 1002}}},
 		session.ReasonUTF8:     {{Code: 1007, Local: true, Err: &loop.ProtocolError{Code: 1007}}},
 		session.ReasonTooBig:   {{Code: 1009, Local: true, Err: &loop.ProtocolError{Code: 1009}}},
+		session.ReasonRate:     {{Code: 4429, Local: true, Err: &loop.ProtocolError{Code: 4429}}},
 		session.ReasonInternal: {{Code: 1011, Local: true}},
 		session.ReasonDraining: {{Code: 1001, Local: true, Err: loop.ErrClosed}},
 	} {
