@@ -17,7 +17,8 @@ func gapOf(t *testing.T, f clustertest.Frame) (g struct {
 	From, To   uint64
 	Reason     string
 	Replayable bool
-}) {
+},
+) {
 	t.Helper()
 	if err := json.Unmarshal(f.Payload, &g); err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ type Client struct {
 	frames  []Frame       // mu
 	closed  *Closed       // mu
 	write   sync.Mutex
-	reading sync.Mutex // held: see Pause
+	reading sync.WaitGroup // not done: see Pause
 	done    chan struct{}
 }
 
@@ -155,8 +155,7 @@ func (k *Client) read(r *bufio.Reader) {
 	ended := Closed{}
 	for {
 		h, err := ws.ReadHeader(r)
-		k.reading.Lock()
-		k.reading.Unlock() //nolint:staticcheck // whoever pauses holds it
+		k.reading.Wait()
 		if err != nil {
 			break
 		}
@@ -188,8 +187,8 @@ func (k *Client) read(r *bufio.Reader) {
 
 // Pause has the client read nothing, from its next frame on, until resume.
 func (k *Client) Pause() (resume func()) {
-	k.reading.Lock()
-	return k.reading.Unlock
+	k.reading.Add(1)
+	return k.reading.Done
 }
 
 func (k *Client) note(change func()) {
