@@ -134,7 +134,8 @@ func hog(t *testing.T, c *clustertest.Cluster, i int) error {
 	return nil
 }
 
-// overfeed publishes for the hogs until each is owed hogShare, or until stop says so.
+// overfeed publishes for the hogs until each is owed hogShare, or until stop says
+// so: some 100 MB a second. What comes at once the gate can't see coming.
 func overfeed(t *testing.T, conn *nats.Conn, stop func() bool) {
 	t.Helper()
 	const piece, hogShare = 60 << 10, 960 << 10
@@ -151,6 +152,7 @@ func overfeed(t *testing.T, conn *nats.Conn, stop func() bool) {
 		if stop() {
 			return
 		}
+		time.Sleep(time.Duration(proofHogs*piece) * 10 * time.Nanosecond)
 	}
 }
 

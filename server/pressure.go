@@ -24,6 +24,7 @@ type pressure struct {
 	sample  []metrics.Sample
 	counts  []uint64 // of the scheduler's histogram at the last look
 	freed   time.Time
+	timed   time.Time                 // when lag was looked at
 	release func()                    // debug.FreeOSMemory
 	shed    func(keep int) (over int) // ends the sessions for which more than keep bytes wait; set before run, nil: none
 	room    uint64                    // bytes that are free
@@ -47,6 +48,7 @@ const lagRefuse = 250 * time.Millisecond
 // Of run.
 const (
 	pressureEvery = 100 * time.Millisecond
+	pressureNear  = 20 * time.Millisecond // between two looks at memory that is more than half full
 	pressureCalm  = time.Second
 	pressureRoom  = 256 << 20       // bytes that nothing here fills within a calm second
 	freeEvery     = 5 * time.Second // between two give-backs that a full group asks for
@@ -85,13 +87,19 @@ func (p *pressure) pace() time.Duration {
 	if p.memory.Load() < memoryCollect/2 && p.room >= pressureRoom && p.lag.Load() < int64(lagRefuse/10) {
 		return pressureCalm
 	}
+	if p.memory.Load() >= memoryCollect/2 {
+		return pressureNear
+	}
 	return pressureEvery
 }
 
 // look takes the measures; late is how late it comes itself.
 func (p *pressure) look(now time.Time, late time.Duration) {
-	// Half of the last value stays: one bad tenth of a second is no overload.
-	p.lag.Store((p.lag.Load() + int64(max(late, p.waited()))) / 2)
+	if now.Sub(p.timed) >= pressureEvery {
+		p.timed = now
+		// Half of the last value stays: one bad tenth of a second is no overload.
+		p.lag.Store((p.lag.Load() + int64(max(late, p.waited()))) / 2)
+	}
 	p.memory.Store(p.full())
 	every := freeEvery
 	if p.memory.Load() >= memoryRefuse && p.shed != nil && !p.futile {
@@ -120,8 +128,14 @@ func (p *pressure) relieve() {
 	if p.keep == 0 {
 		p.keep = p.budget
 	}
-	p.keep = max(p.keep/2, shedLeast)
-	p.futile = p.shed(p.keep) == 0 && p.keep == shedLeast
+	for { // one that ends nobody is no relief, and the group fills meanwhile
+		p.keep = max(p.keep/2, shedLeast)
+		over := p.shed(p.keep)
+		p.futile = over == 0 && p.keep == shedLeast
+		if over > 0 || p.futile {
+			return
+		}
+	}
 }
 
 func (p *pressure) full() uint32 {

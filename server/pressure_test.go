@@ -196,7 +196,7 @@ func TestPressureSheds(t *testing.T) {
 	fill("500")
 	look(freeEvery)
 	fill("900")
-	look(freeEvery, 16<<10)
+	look(freeEvery, 16<<10, 8<<10, 4<<10) // at once, for nobody was over
 	if released != 10 {
 		t.Errorf("garbage was given back %d times", released)
 	}
