@@ -184,7 +184,9 @@ func TestProveServerFaultsOfSequence(t *testing.T) {
 // Replays that hold up live events of their partition are seen by the measure
 // that TestProveResumesBesideLiveSessions goes by.
 func TestProveServerFaultsOfReplays(t *testing.T) {
-	c := clustertest.Start(t, clustertest.Options{})
+	c := clustertest.Start(t, clustertest.Options{Options: func(_ int, o *server.Options) {
+		o.Resume.MaxEvents, o.Resume.MaxBytes = 10_000, 16<<20
+	}})
 	history(t, c)
 	k := newCrowd(t, c, proofCrowd, resumedAgents)
 	k.measure(t, 100, proofMeasure)
