@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,6 +76,14 @@ func readGo(name, file string, verbose bool) error {
 				c.count(e.Action)
 				packages[e.Package] = c
 			} else {
+				if e.Action == "fail" { // tests that did not come to their end, for one panicked or hung
+					for _, k := range slices.Sorted(maps.Keys(said)) {
+						if name, ok := strings.CutPrefix(k, e.Package+" "); ok && name != "" {
+							fmt.Print(said[k])
+							digest += summary(event{Package: e.Package, Test: name}, said[k])
+						}
+					}
+				}
 				finish(e, &c, said[key])
 				all.add(c)
 			}
