@@ -235,19 +235,24 @@ func TestShed(t *testing.T) {
 // is none.
 func TestLag(t *testing.T) {
 	p := newPressure(findCgroup("/nowhere", "/nowhere/self"))
-	p.look(time.Now(), 0)
-	p.look(time.Now(), lagRefuse)
+	now := time.Now()
+	look := func(late time.Duration) {
+		now = now.Add(pressureEvery)
+		p.look(now, late)
+	}
+	look(0)
+	look(lagRefuse)
 	if _, short := p.refuses(); short != "" {
 		t.Errorf("refuses after one late look: %s", short)
 	}
 	for range 10 {
-		p.look(time.Now(), 2*lagRefuse)
+		look(2 * lagRefuse)
 	}
 	if g, short := p.refuses(); short == "" || g != gateLag {
 		t.Errorf("refuses %q", short)
 	}
 	for range 10 {
-		p.look(time.Now(), 0)
+		look(0)
 	}
 	if _, short := p.refuses(); short != "" {
 		t.Errorf("refuses for ever: %s", short)
