@@ -83,7 +83,9 @@ func (s *Session[C]) take(seq uint64, put func(C) Put, d *Delivered[C]) {
 	switch put(s.sock) {
 	case Queued:
 		s.last = seq
-		s.Unset(flagHole)
+		if s.Has(flagHole) { // a load where a store would cost every delivery
+			s.Unset(flagHole)
+		}
 		d.Receivers++
 	case Missed: // the hole begins behind last, which stays
 		s.Set(flagHole)

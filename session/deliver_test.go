@@ -127,6 +127,32 @@ func TestDeliverToSlowAndGone(t *testing.T) {
 	a.whole(t)
 }
 
+// A hole behind which nothing comes is told with the next ping, once.
+func TestHoleIsToldWithThePings(t *testing.T) {
+	a := newWorld().pod(t, "a@1")
+	n := alice.Partition(testPartitions)
+	s := a.mustLogin(t, alice, Login{})
+	e := ear{answers: map[*sock]Put{s.Sock(): Missed}}
+	var d Delivered[*sock]
+	a.m.Index().Deliver(n, event(1, "acme.ag1.chats"), nil, e.put, &d)
+	told := 0
+	cursor := func(taken bool) {
+		a.m.Index().Cursor(s, func(seq uint64) bool {
+			if from, hole := s.Hole(); !hole || from != 1 || seq != 1 {
+				t.Errorf("hole %v from %d to %d", hole, from, seq)
+			}
+			told++
+			return taken
+		})
+	}
+	cursor(false) // no room yet
+	cursor(true)
+	cursor(true)
+	if told != 2 {
+		t.Errorf("told %d times, want 2: once in vain", told)
+	}
+}
+
 // P1: an event that would break a socket's order is counted and ends it.
 func TestDeliverOutOfOrder(t *testing.T) {
 	w := newWorld()
