@@ -143,6 +143,26 @@ func TestDeliverBudget(t *testing.T) {
 	})
 }
 
+// TestControlHasRoom wants an answer to fit behind events that filled the budget,
+// and answers to be bounded as well.
+func TestControlHasRoom(t *testing.T) {
+	const budget = 256 << 10
+	h := startHouse(t, houseOptions{loop: Options{Budget: budget, CloseTimeout: 50 * time.Millisecond}})
+	h.raw(t, nil) // reads nothing more
+	c := h.next(t)
+	full := func(f *Frame) func() bool {
+		return func() bool { return errors.Is(c.Queue(f), ErrSlow) && c.backlog.Load() > 0 }
+	}
+	eventually(t, "the budget to be full", full(NewEvent(bytes.Repeat([]byte{'x'}, 4<<10), 0, 0)))
+	if err := c.Queue(NewFrame(ws.OpText, []byte("an answer"), Control)); err != nil {
+		t.Errorf("an answer behind events: %v", err)
+	}
+	eventually(t, "its eighth to be full", full(NewFrame(ws.OpText, make([]byte, 1<<10), Control)))
+	if q := c.Queued(); q > budget+budget/8 {
+		t.Errorf("%d bytes wait", q)
+	}
+}
+
 // TestDiscard is the slow consumer's end: events go, the error and the close
 // frame still come.
 func TestDiscard(t *testing.T) {
