@@ -154,7 +154,7 @@ func TestControlHasRoom(t *testing.T) {
 		return func() bool { return errors.Is(c.Queue(f), ErrSlow) && c.backlog.Load() > 0 }
 	}
 	eventually(t, "the budget to be full", full(NewEvent(bytes.Repeat([]byte{'x'}, 4<<10), 0, 0)))
-	if err := c.Queue(NewFrame(ws.OpText, []byte("an answer"), Control)); err != nil {
+	if err := c.Queue(NewFrame(ws.OpText, make([]byte, 8<<10), Control)); err != nil {
 		t.Errorf("an answer behind events: %v", err)
 	}
 	eventually(t, "its eighth to be full", full(NewFrame(ws.OpText, make([]byte, 1<<10), Control)))
