@@ -155,7 +155,7 @@ func (l *Local) startStores(ctx context.Context) error {
 	}
 	l.NATS = fmt.Sprintf("nats://%s:%d", l.opts.Host, natsPort)
 	conf := filepath.Join(l.dir, "nats.conf")
-	text := fmt.Sprintf("listen: \"%s:%d\"\nmax_payload: 8MB\njetstream { store_dir: %q }\n", l.opts.Host, natsPort, filepath.Join(l.dir, "jetstream"))
+	text := fmt.Sprintf("listen: \"%s:%d\"\nmax_payload: 8MB\njetstream { store_dir: %q, max_file_store: 8GB }\n", l.opts.Host, natsPort, filepath.Join(l.dir, "jetstream"))
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}

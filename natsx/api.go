@@ -37,6 +37,7 @@ const (
 	codeStreamNotFound = 10059
 	codeStreamExists   = 10058
 	codeNoMessage      = 10037
+	codeNoStorage      = 10047
 )
 
 const (

@@ -66,9 +66,18 @@ func (c *Client) createPublisher(ctx context.Context) error {
 		"max_age": c.o.MaxAge, "max_bytes": c.o.MaxBytes,
 	}, nil)
 	if err != nil && !isCode(err, codeStreamExists) {
-		return fmt.Errorf("create stream %s: %w", c.o.Stream, err)
+		return fmt.Errorf("create stream %s: %w", c.o.Stream, c.storage(err))
 	}
 	return nil
+}
+
+// storage says what to change when the server has no room for a stream: it sets
+// max_bytes aside when a stream is made, and by default has 75 % of its free disk.
+func (c *Client) storage(err error) error {
+	if isCode(err, codeNoStorage) {
+		err = fmt.Errorf("%w: it must set %d bytes aside for each of our two streams; give the NATS server a larger jetstream max_file_store, or room on its disk", err, c.o.MaxBytes)
+	}
+	return err
 }
 
 // createEvents makes our stream; pub is nil while the publisher's is missing.
@@ -97,7 +106,7 @@ func (c *Client) createEvents(ctx context.Context, pub *streamInfo) error {
 		},
 	}, nil)
 	if err != nil && !isCode(err, codeStreamExists) {
-		return fmt.Errorf("create stream %s: %w", c.o.EventsStream, err)
+		return fmt.Errorf("create stream %s: %w", c.o.EventsStream, c.storage(err))
 	}
 	if err == nil {
 		c.m.made.Inc()

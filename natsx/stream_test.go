@@ -34,6 +34,17 @@ func TestStreamsMadeTogether(t *testing.T) {
 	}
 }
 
+// TestStreamHasNoStorage: the server can't set aside what a stream asks for, and
+// the error says what to change.
+func TestStreamHasNoStorage(t *testing.T) {
+	c := run(t, Options{URL: natstest.StartProcess(t).URL, CreateStream: true, MaxBytes: 1 << 40})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := c.Ready(ctx); err == nil || !strings.Contains(err.Error(), "max_file_store") {
+		t.Fatalf("got %v; want what to change", err)
+	}
+}
+
 // TestStreamConfig: what was asked for, kept by the server; what an operator
 // changed, kept by us.
 func TestStreamConfig(t *testing.T) {

@@ -44,7 +44,8 @@ type run struct {
 func StartProcess(t testing.TB, config ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, binary: Binary(t), dir: t.TempDir()}
-	conf := fmt.Appendf(nil, "max_payload: 8MB\njetstream { store_dir: %q }\n%s\n", p.store(), strings.Join(config, "\n"))
+	// Storage is given, for what a server takes by itself depends on the machine's disk.
+	conf := fmt.Appendf(nil, "max_payload: 8MB\njetstream { store_dir: %q, max_file_store: 8GB }\n%s\n", p.store(), strings.Join(config, "\n"))
 	if err := os.WriteFile(p.file("nats.conf"), conf, 0o600); err != nil {
 		t.Fatalf("cannot write config: %s", err)
 	}
