@@ -199,7 +199,7 @@ func (st *Stage) loginCost(p *Phase) {
 		return
 	}
 	r.Add("client_cpu_per_login", p.Own/ok, "s", "client processes")
-	if len(st.Options.PIDs) > 0 {
+	if p.lived() {
 		r.Add("server_cpu_per_login", p.Server/ok, "s", "all pids, until the last login")
 	}
 	if p.After.Redis != (RedisInfo{}) {
@@ -214,7 +214,7 @@ func (st *Stage) holdCost(p *Phase) {
 	if p.Seconds <= 0 || open <= 0 {
 		return
 	}
-	if len(st.Options.PIDs) > 0 {
+	if p.lived() {
 		r.Add("idle_cpu_per_session", p.Server/p.Seconds/open, "", "seconds a second, all pids, while held")
 		if empty := st.Phases[phaseEmpty]; empty != nil && empty.Seconds > 0 {
 			own := empty.Server / empty.Seconds

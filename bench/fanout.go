@@ -275,7 +275,11 @@ func (s fanout) Figures(st *Stage) {
 	if events > 0 {
 		r.Add("fanout", copies/events, "", "receivers an event")
 	}
-	r.Add("delivery_rate", copies/s.Duration.Seconds(), "1/s", "over the nominal duration")
+	if s.During == nil {
+		r.Add("delivery_rate", copies/s.Duration.Seconds(), "1/s", "over the nominal duration")
+	} else {
+		r.Add("delivery_rate", copies/p.Seconds, "1/s", "until nothing was outstanding")
+	}
 	if !st.shared() {
 		r.Add("drain", float64(r.Counts["drain_us"])/1e6, "s", "from the last ack until nothing was outstanding")
 	}
@@ -296,7 +300,8 @@ func (r *Report) addReturns() {
 // deliveryCost adds what the server's processes spent on deliveries.
 func (st *Stage) deliveryCost(p *Phase) {
 	r, copies := st.Report, float64(p.Frames())
-	if len(st.Options.PIDs) == 0 || copies == 0 {
+	r.Add("machine_busy", p.Machine, "", "share of all cores")
+	if !p.lived() || copies == 0 {
 		return
 	}
 	r.Add("server_cpu_per_delivery", p.Server/copies, "s", "all pids, all they did")
@@ -306,5 +311,4 @@ func (st *Stage) deliveryCost(p *Phase) {
 		r.Add("server_cpu_idle", idle.Server/idle.Seconds, "", "cores, all pids, nothing published")
 	}
 	r.Add("server_cpu_per_event", p.Server/float64(max(p.Published(), 1)), "s", "all pids")
-	r.Add("machine_busy", p.Machine, "", "share of all cores")
 }

@@ -202,6 +202,17 @@ func (u Usage) RSS() (n int64) {
 	return n
 }
 
+// lived says whether all of the server's processes were there at both ends. Where
+// one was killed and started again, nobody knows what its CPU came to.
+func (u Usage) lived() bool {
+	for i := range u.After {
+		if u.Before[i].Gone || u.After[i].Gone {
+			return false
+		}
+	}
+	return len(u.After) > 0
+}
+
 // Sampler reads /proc of the server's processes: each second for the time
 // series, and at both ends of a window.
 type Sampler struct {

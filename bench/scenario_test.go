@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -167,11 +168,41 @@ func TestFanoutDuring(t *testing.T) {
 	if err != nil || !passes(r) || r.Oracle.Published < 150 {
 		t.Fatalf("error %v, want 200 events:\n%s", err, tableOf(r))
 	}
+	// It took 0.3 s at least, whatever the nominal duration.
+	if rate, _ := r.Figure("delivery_rate"); rate > float64(r.Oracle.Received)/0.3 {
+		t.Errorf("%v deliveries a second of %d in 0.3 s", rate, r.Oracle.Received)
+	}
 	planted := errors.New("planted")
 	o.During = func(context.Context, *Stage) error { return planted }
 	r, err = Fanout(t.Context(), o)
 	if !errors.Is(err, planted) || r.Exit != ExitError {
 		t.Fatalf("error %v, exit %d", err, r.Exit)
+	}
+}
+
+// Nobody knows what a process used that was killed during the run, so that no
+// figure says it.
+func TestFanoutServerKilled(t *testing.T) {
+	t.Parallel()
+	child := exec.Command("sleep", "60")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
+	o := small(newGate(t, 1, wrongNothing))
+	o.PIDs = []int{child.Process.Pid}
+	r, err := Fanout(t.Context(), o)
+	if _, known := r.Figure("server_cpu_per_delivery"); err != nil || !known {
+		t.Fatalf("error %v, want what the process used:\n%s", err, tableOf(r))
+	}
+	o.During = func(context.Context, *Stage) error {
+		_ = child.Process.Kill()
+		_, err := child.Process.Wait()
+		return err
+	}
+	r, err = Fanout(t.Context(), o)
+	if _, known := r.Figure("server_cpu_per_delivery"); err != nil || known {
+		t.Fatalf("error %v, want no such figure:\n%s", err, tableOf(r))
 	}
 }
 

@@ -231,7 +231,7 @@ func (s script) Figures(st *Stage) {
 		if n := ph.Logins(); n > 0 {
 			r.Add(p.Name+"_logins", float64(n), "", "that came through")
 		}
-		if len(st.Options.PIDs) > 0 && ph.Frames() > 0 && !p.Do.breaks() {
+		if ph.lived() && ph.Frames() > 0 {
 			r.Add(p.Name+"_cpu_per_delivery", ph.Server/float64(ph.Frames()), "s", "all pids, all they did")
 		}
 		r.Add(p.Name+"_open", float64(ph.End.Open), "", "sessions open after it")

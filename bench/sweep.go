@@ -148,7 +148,7 @@ func (s sweep) Figures(st *Stage) {
 	}
 	r.Add("knee_deliveries", float64(p.Frames())/s.Duration.Seconds(), "1/s", "there, over the nominal duration")
 	r.Add("knee_p99", r.Latencies[rateName(knee)].P99, "s", "there, corrected")
-	if len(st.Options.PIDs) > 0 {
+	if p.lived() {
 		r.Add("knee_cpu", p.Server/p.Seconds, "", "cores, all pids, there")
 		r.Add("knee_cpu_per_delivery", p.Server/float64(max(p.Frames(), 1)), "s", "all pids, there")
 	}
