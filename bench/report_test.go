@@ -223,11 +223,13 @@ func TestTable(t *testing.T) {
 	r.Add("rss_per_session", 1331, "B", "note")
 	r.Add("delivery_rate", 36274.8, "1/s", "")
 	r.Add("takeover_rate", 99.871, "1/s", "")
+	r.Add("deliveries", 3_287_790, "", "")
+	r.Add("fanout", 21.66043, "", "")
 	var b bytes.Buffer
 	if err := r.WriteTable(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"1.30 KiB", "36275/s", "99.87/s", "100.0 us", "2.00 s", "acme/a1", "n=42", "code 1011", "planted"} {
+	for _, want := range []string{"1.30 KiB", "36275/s", "99.87/s", "3287790", "21.6604", "100.0 us", "2.00 s", "acme/a1", "n=42", "code 1011", "planted"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, &b)
 		}

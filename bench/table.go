@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -104,6 +106,9 @@ func Quantity(v float64, unit string) string {
 	case "B":
 		return bytesText(v)
 	case "":
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 { // a count is exact
+			return strconv.FormatInt(int64(v), 10)
+		}
 		return fmt.Sprintf("%.6g", v)
 	default:
 		digits := "%.4g"
