@@ -106,7 +106,7 @@ func (g *Grants) describedAs() string {
 	return g.limits
 }
 
-// KID is the key that sealed the token, empty for a bare one.
+// KID is the key that sealed the token, empty for one without a name.
 func (g *Grants) KID() string {
 	if g == nil {
 		return ""

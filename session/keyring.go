@@ -24,9 +24,10 @@ type KeyRing struct {
 }
 
 type ringKey struct {
-	kid  string // empty: mints bare tokens
-	aead cipher.AEAD
-	aad  []byte
+	kid    string // empty: mints bare tokens
+	answer string // the kid whose revocation stops it: its own, or that of the same key in this ring
+	aead   cipher.AEAD
+	aad    []byte
 }
 
 // ParseKeyRing reads "kid:hex,kid:hex" or a bare "hex" of 32 bytes each.
@@ -36,8 +37,9 @@ func ParseKeyRing(purpose Purpose, spec string, legacy bool) (*KeyRing, error) {
 		return nil, fmt.Errorf("purpose %q: must be user or admin", purpose)
 	}
 	r := &KeyRing{purpose: purpose, legacy: legacy}
+	named := map[string]string{} // the key itself -> its kid
 	for i, entry := range strings.Split(spec, ",") {
-		k, err := parseRingKey(purpose, strings.TrimSpace(entry))
+		k, key, err := parseRingKey(purpose, strings.TrimSpace(entry))
 		if err != nil {
 			return nil, fmt.Errorf("token key %d: %w", i+1, err)
 		}
@@ -47,36 +49,42 @@ func ParseKeyRing(purpose Purpose, spec string, legacy bool) (*KeyRing, error) {
 		if slices.ContainsFunc(r.keys, func(o ringKey) bool { return o.kid != "" && o.kid == k.kid }) {
 			return nil, fmt.Errorf("token key %d: kid %q is given twice", i+1, k.kid)
 		}
+		if k.kid != "" && named[key] == "" {
+			named[key] = k.kid
+		}
+		k.answer = key
 		r.keys = append(r.keys, k)
+	}
+	for i := range r.keys {
+		r.keys[i].answer = named[r.keys[i].answer]
 	}
 	return r, nil
 }
 
 // parseRingKey never repeats the key's text in an error: that goes to logs.
-func parseRingKey(purpose Purpose, entry string) (ringKey, error) {
+func parseRingKey(purpose Purpose, entry string) (k ringKey, key string, err error) {
 	kid, digits, ok := strings.Cut(entry, ":")
 	if !ok {
 		kid, digits = "", entry
 	} else if !validKID(kid) {
-		return ringKey{}, errors.New("kid must be 1-32 of A-Z a-z 0-9 _ -")
+		return k, "", errors.New("kid must be 1-32 of A-Z a-z 0-9 _ -")
 	}
-	key, err := hex.DecodeString(digits)
-	if err != nil || len(key) != 32 {
-		return ringKey{}, errors.New("must be 32 bytes as 64 hex characters")
+	bytes, err := hex.DecodeString(digits)
+	if err != nil || len(bytes) != 32 {
+		return k, "", errors.New("must be 32 bytes as 64 hex characters")
 	}
-	block, err := aes.NewCipher(key)
+	block, err := aes.NewCipher(bytes)
 	if err != nil {
-		return ringKey{}, fmt.Errorf("make cipher: %w", err)
+		return k, "", fmt.Errorf("make cipher: %w", err)
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return ringKey{}, fmt.Errorf("make GCM: %w", err)
+	k.kid = kid
+	if k.aead, err = cipher.NewGCM(block); err != nil {
+		return k, "", fmt.Errorf("make GCM: %w", err)
 	}
-	k := ringKey{kid: kid, aead: aead}
 	if kid != "" {
 		k.aad = []byte(kid + "." + string(purpose))
 	}
-	return k, nil
+	return k, string(bytes), nil
 }
 
 // Mint seals claims with the first key. A token with a kid gets a random JTI
@@ -129,7 +137,7 @@ func (r *KeyRing) Open(token string) (Claims, error) {
 	if err != nil {
 		return Claims{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
-	plain, err := r.open(kid, sealed)
+	plain, key, err := r.open(kid, sealed)
 	if err != nil {
 		return Claims{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
@@ -137,8 +145,17 @@ func (r *KeyRing) Open(token string) (Claims, error) {
 	if err != nil {
 		return Claims{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
-	c.KID = kid
+	c.KID, c.Bare = key.kid, kid == ""
+	if c.Bare {
+		c.KID = key.answer
+	}
 	return c, nil
+}
+
+// isNamed says whether some key here has a kid: who sealed a bare token then
+// shows only when it is opened.
+func (r *KeyRing) isNamed() bool {
+	return slices.ContainsFunc(r.keys, func(k ringKey) bool { return k.kid != "" })
 }
 
 // has says whether tokens of kid may be verified here at all.
@@ -149,13 +166,13 @@ func (r *KeyRing) has(kid string) bool {
 	return slices.ContainsFunc(r.keys, func(k ringKey) bool { return k.kid == kid })
 }
 
-func (r *KeyRing) open(kid string, sealed []byte) ([]byte, error) {
+func (r *KeyRing) open(kid string, sealed []byte) (plain []byte, by *ringKey, err error) {
 	if len(sealed) < nonceSize {
-		return nil, errors.New("too short")
+		return nil, nil, errors.New("too short")
 	}
 	nonce, sealed := sealed[:nonceSize], sealed[nonceSize:]
 	if kid == "" && !r.legacy {
-		return nil, errors.New("tokens without a kid are not accepted")
+		return nil, nil, errors.New("tokens without a kid are not accepted")
 	}
 	for i := range r.keys {
 		k := &r.keys[i]
@@ -166,11 +183,11 @@ func (r *KeyRing) open(kid string, sealed []byte) ([]byte, error) {
 			continue
 		}
 		if plain, err := k.aead.Open(nil, nonce, sealed, aad); err == nil {
-			return plain, nil
+			return plain, k, nil
 		}
 	}
 	if kid == "" {
-		return nil, errors.New("not sealed by any key here")
+		return nil, nil, errors.New("not sealed by any key here")
 	}
-	return nil, errors.New("unknown kid, or not sealed by its key for this purpose")
+	return nil, nil, errors.New("unknown kid, or not sealed by its key for this purpose")
 }

@@ -19,7 +19,7 @@ type TokenID struct{ JTI, Hash uint64 }
 
 // TokenID names the token that these claims are of.
 func (c *Claims) TokenID(token string) TokenID {
-	if c.KID == "" { // it may come without its padding, and is the same
+	if c.Bare || c.KID == "" { // it may come without its padding, and is the same
 		token = strings.TrimRight(token, "=")
 		token += strings.Repeat("=", -len(token)&3)
 	}

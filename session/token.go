@@ -45,7 +45,8 @@ type Claims struct {
 	ExpiresAt                          time.Time
 	IssuedAt                           time.Time // milliseconds; zero: the token does not say
 	JTI                                string    // id for revocation; tokens with a kid have one
-	KID                                string    // key it was sealed with; empty for bare tokens
+	KID                                string    // key it was sealed with, also where the token does not say; empty: one without a name
+	Bare                               bool      // the token does not say its key, and may come without its padding
 }
 
 // Key is the session key these claims entitle to.

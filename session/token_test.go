@@ -158,7 +158,7 @@ func TestKeyRing(t *testing.T) {
 		if (err == nil) != ok {
 			t.Errorf("got %v", err)
 		}
-		if ok && (c.KID != "") != (c.JTI != "" && time.Since(c.IssuedAt).Abs() < time.Minute) {
+		if ok && c.Bare == (c.JTI != "" && time.Since(c.IssuedAt).Abs() < time.Minute) {
 			t.Errorf("a token with a kid, and no other, says its jti and when it was issued: %+v", c)
 		}
 	}
@@ -166,6 +166,11 @@ func TestKeyRing(t *testing.T) {
 	f(both, both, true)
 	f(both, old, false)
 	f(legacy, both, true) // bare, by a key that has a kid here
+	for spec, want := range map[string]string{"k1:" + testKeyHex: "k1", testKeyHex: "", testKeyHex + ",k1:" + testKeyHex: "k1", other + ",k1:" + testKeyHex: "k1"} {
+		if c, err := ring(t, PurposeUser, spec, true).Verify(userVector, testNow); err != nil || c.KID != want || !c.Bare {
+			t.Errorf("a bare token of the key k1, or none: %+v, %v; want %q", c, err, want)
+		}
+	}
 	if _, err := legacy.Verify(userVector, testNow); err != nil {
 		t.Error(err)
 	}

@@ -128,8 +128,8 @@ func (v *Verifier) sharedGet(ctx context.Context, ring *KeyRing, token string, n
 		return nil
 	}
 	kid, _, err := splitToken(token)
-	if err != nil || !ring.has(kid) {
-		return nil // a key that was taken out takes its tokens along, cached or not
+	if err != nil || !ring.has(kid) || kid == "" && ring.isNamed() {
+		return nil // a key that was taken out, or revoked, takes its tokens along, cached or not
 	}
 	raw, ok, err := v.o.Shared.TokenGet(ctx, v.sharedName(token))
 	if err != nil || !ok || !json.Valid(raw) {
@@ -139,7 +139,7 @@ func (v *Verifier) sharedGet(ctx context.Context, ring *KeyRing, token string, n
 	if err != nil || c.valid(now) != nil {
 		return nil
 	}
-	c.KID = kid
+	c.KID, c.Bare = kid, kid == ""
 	return &c
 }
 

@@ -73,6 +73,22 @@ func (c *tokenCache) TokenSet(_ context.Context, hash string, claims []byte, ttl
 	return c.err
 }
 
+// The shared cache does not say which key sealed a bare token, and its kid may be
+// revoked: where keys have names the token itself is asked.
+func TestVerifierSharedKeysWithNames(t *testing.T) {
+	hash := sha256.Sum256([]byte(userVector))
+	c := &tokenCache{values: map[string]string{
+		hex.EncodeToString(hash[:]): `{"company_id":"other","agent_id":"ag1","user_id":"u1","expires_at":"2099-01-01T00:00:00Z"}`,
+	}}
+	v, err := NewVerifier(VerifierOptions{Ring: ring(t, PurposeUser, "k1:"+testKeyHex, true), Shared: c, Now: func() time.Time { return testNow }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := v.Verify(t.Context(), userVector); err != nil || got.Company != "acme" || got.KID != "k1" || !got.Bare {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // The shared cache has today's names and values.
 func TestVerifierShared(t *testing.T) {
 	f := func(p Purpose, token, prefix, plain string) {

@@ -129,6 +129,10 @@ func printClaims(w io.Writer, purpose session.Purpose, claims session.Claims) er
 	if !claims.IssuedAt.IsZero() {
 		issued = claims.IssuedAt.UTC().Format(time.RFC3339Nano)
 	}
+	kid := claims.KID
+	if claims.Bare && kid != "" {
+		kid += " (the token does not say it)"
+	}
 	fmt.Fprintf(w, "purpose             %s\nexpires_at          %s (%s)\n", purpose, claims.ExpiresAt.UTC().Format(time.RFC3339), state)
 	for _, row := range [][2]string{
 		{"company_id", claims.Company},
@@ -144,7 +148,7 @@ func printClaims(w io.Writer, purpose session.Purpose, claims session.Claims) er
 		{"role", claims.Role},
 		{"issued_at", issued},
 		{"jti", claims.JTI},
-		{"kid", claims.KID},
+		{"kid", kid},
 	} {
 		if row[1] != "" {
 			if _, err := fmt.Fprintf(w, "%-19s %s\n", row[0], row[1]); err != nil {
