@@ -29,7 +29,7 @@ func agentIn(n int) string {
 func drawBatch(t *rapid.T, n int, from uint64) *session.Batch {
 	text := rapid.StringMatching(`[a-zé@]{1,8}(\.[a-z]{1,3})?`)
 	id := rapid.StringMatching(`[a-zA-Zéж0-9]{1,9}`)
-	b := &session.Batch{N: n, From: from, Upto: from, Inc: rapid.StringN(0, 20, 80).Draw(t, "inc")}
+	b := &session.Batch{N: n, From: from, Upto: from, Inc: rapid.StringN(0, 20, 80).Draw(t, "inc"), Revoked: rapid.Uint64().Draw(t, "revoked")}
 	for range rapid.IntRange(0, 5).Draw(t, "events") {
 		b.Upto += rapid.Uint64Range(1, 1<<40).Draw(t, "gap")
 		route := session.Route{Company: "c", Agent: agentIn(n), Kind: "chats"}
@@ -55,7 +55,7 @@ func generatedOf(batches ...*session.Batch) *forwardpb.Frame {
 	first := batches[0]
 	pb := &forwardpb.Batch{Version: wireVersion, Partition: uint32(first.N), From: first.From, Inc: first.Inc}
 	for _, b := range batches {
-		pb.Upto = b.Upto
+		pb.Upto, pb.Revoked = b.Upto, max(pb.Revoked, b.Revoked)
 		for _, e := range b.Events {
 			route := e.Route.Company + "." + e.Route.Agent + "." + e.Route.Kind
 			if e.Route.Chat != "" {
@@ -71,7 +71,7 @@ func generatedOf(batches ...*session.Batch) *forwardpb.Frame {
 }
 
 func sameBatch(a, b *session.Batch) bool {
-	if a.N != b.N || a.From != b.From || a.Upto != b.Upto || a.Inc != b.Inc || len(a.Events) != len(b.Events) || len(a.Fences) != len(b.Fences) {
+	if a.N != b.N || a.From != b.From || a.Upto != b.Upto || a.Inc != b.Inc || a.Revoked != b.Revoked || len(a.Events) != len(b.Events) || len(a.Fences) != len(b.Fences) {
 		return false
 	}
 	for i := range a.Events {
@@ -121,7 +121,7 @@ func TestFramesAreTheGeneratedOnes(t *testing.T) {
 			t.Fatalf("decode: %v", err)
 		}
 		joined := *first
-		joined.Upto = second.Upto
+		joined.Upto, joined.Revoked = second.Upto, max(first.Revoked, second.Revoked)
 		joined.Events = append(append([]session.Event(nil), first.Events...), second.Events...)
 		joined.Fences = append(append([]session.Fence(nil), first.Fences...), second.Fences...)
 		if !sameBatch(in.batch, &joined) {
@@ -234,7 +234,7 @@ func chunkOf(b *session.Batch) *chunk {
 // with the same meaning.
 func FuzzDecode(f *testing.F) {
 	b := &session.Batch{
-		N: 1, From: 5, Upto: 300, Inc: "i",
+		N: 1, From: 5, Upto: 300, Inc: "i", Revoked: 7,
 		Events: []session.Event{
 			{Seq: 6, Stamp: -1, Route: session.Route{Company: "c", Agent: agentIn(1), Kind: "messages", Chat: "a@b.c"}, Body: []byte(`{}`)},
 			{Seq: 299, Route: session.Route{Company: "c", Agent: agentIn(1), Kind: "chats"}},

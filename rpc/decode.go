@@ -148,6 +148,8 @@ func (f *inFrame) decodeBatch(b []byte) error {
 			batch.Upto = field.num
 		case tagBatchInc:
 			inc = field.bytes
+		case tagBatchRevoked:
+			batch.Revoked = field.num
 		case tagBatchEvent:
 			err = f.decodeEvent(field.bytes)
 		case tagBatchFence:

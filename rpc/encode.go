@@ -24,6 +24,7 @@ const (
 	tagBatchInc       = 5<<3 | 2
 	tagBatchEvent     = 6<<3 | 2
 	tagBatchFence     = 7<<3 | 2
+	tagBatchRevoked   = 8 << 3
 
 	tagEventSeq   = 1 << 3
 	tagEventStamp = 2<<3 | 1
@@ -106,7 +107,7 @@ func (f *outFrame) append(b []byte) []byte {
 
 // size is that of the Batch message a chunk becomes.
 func (c *chunk) size() int {
-	return sizeUint(wireVersion) + sizeUint(uint64(c.n)) + sizeUint(c.from) + sizeUint(c.upto) + sizeString(c.inc) + c.content
+	return sizeUint(wireVersion) + sizeUint(uint64(c.n)) + sizeUint(c.from) + sizeUint(c.upto) + sizeString(c.inc) + c.content + sizeUint(c.revoked)
 }
 
 func appendBatch(b []byte, c *chunk) []byte {
@@ -125,7 +126,7 @@ func appendBatch(b []byte, c *chunk) []byte {
 			b = appendFence(b, &part.Fences[i])
 		}
 	}
-	return b
+	return appendUint(b, tagBatchRevoked, c.revoked)
 }
 
 func appendEvent(b []byte, e *session.Event) []byte {

@@ -22,6 +22,7 @@ type chunk struct {
 	n          int
 	from, upto uint64
 	inc        string
+	revoked    uint64           // the newest of those joined
 	parts      []*session.Batch // those with events or fences
 	content    int              // encoded bytes of events and fences
 	items      int              // how many those are
@@ -42,6 +43,7 @@ func (c *chunk) takes(b *session.Batch, content, limit int) bool {
 
 func (c *chunk) add(b *session.Batch, content int) {
 	c.upto = b.Upto
+	c.revoked = max(c.revoked, b.Revoked)
 	c.batches++
 	c.content += content
 	c.events += len(b.Events)

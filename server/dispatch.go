@@ -25,7 +25,10 @@ type dispatchEnv struct {
 	peers  peerSender
 	local  func(b *session.Batch) bool           // to our own partition
 	start  func(n int) (stream string, w uint64) // our watermark, and of what
-	tally  *tally
+	// heard is the version of the revocations that this pod has heard of; false:
+	// what it has heard is old.
+	heard func(context.Context) (version uint64, ok bool)
+	tally *tally
 }
 
 var (
@@ -62,14 +65,15 @@ type dispatch struct {
 	n   int
 	env *dispatchEnv
 
-	stream string // id of what is read
-	pos    uint64 // all up to here was looked up and offered
-	inc    string // of the last look-up
-	asked  time.Time
-	round  uint64 // of offers to the live list
-	sent   map[session.Owner]sentMark
-	told   string // incarnation of the last round
-	at     []int  // scratch: event -> want
+	stream  string // id of what is read
+	pos     uint64 // all up to here was looked up and offered
+	inc     string // of the last look-up
+	revoked uint64 // heard of by then
+	asked   time.Time
+	round   uint64 // of offers to the live list
+	sent    map[session.Owner]sentMark
+	told    string // incarnation of the last round
+	at      []int  // scratch: event -> want
 }
 
 // sentMark is how far a pod was served, on which of its streams, and in which
@@ -141,7 +145,10 @@ func (d *dispatch) lookup(ctx context.Context, wants []session.Want, admins bool
 	for {
 		l, err := d.env.redis.Lookup(ctx, d.n, wants, admins)
 		if err == nil {
-			return l, true
+			if heard, ok := d.env.heard(ctx); ok {
+				d.revoked = heard
+				return l, true
+			}
 		}
 		d.env.tally.lookupErrors.Add(1)
 		if !pause(ctx, lookupTry) {
@@ -163,7 +170,7 @@ func (d *dispatch) send(q session.Owner, upto uint64, events []session.Event, l 
 	if !ok || mark.stream != stream || mark.round+1 != d.round {
 		mark.upto = d.pos
 	}
-	b := &session.Batch{Stream: d.stream, N: d.n, From: mark.upto, Upto: upto, Inc: l.Inc, Events: events, Fences: l.Fences}
+	b := &session.Batch{Stream: d.stream, N: d.n, From: mark.upto, Upto: upto, Inc: l.Inc, Events: events, Fences: l.Fences, Revoked: d.revoked}
 	var taken bool
 	if q == d.env.self {
 		taken = d.env.local(b)

@@ -20,6 +20,7 @@ type fakeHouse struct {
 	stream  natsx.Stream
 	lastOf  uint64
 	refuse  bool // peers' queues are full
+	asked   int  // what was heard of revocations
 	got     map[session.Owner][]string
 }
 
@@ -56,6 +57,14 @@ func (h *fakeHouse) note(to session.Owner, b *session.Batch) {
 		seqs = append(seqs, e.Seq)
 	}
 	h.got[to] = append(h.got[to], fmt.Sprintf("(%d,%d]%v", b.From, b.Upto, seqs))
+	if b.Revoked != 5 && len(seqs) > 0 {
+		h.got[to] = append(h.got[to], fmt.Sprint("knows of revocations up to ", b.Revoked))
+	}
+}
+
+func (h *fakeHouse) heard(context.Context) (uint64, bool) {
+	h.asked++
+	return 5, h.asked%2 == 0 // what it has heard is old, every other time
 }
 
 func newHouse3() (*fakeHouse, *dispatch) {
@@ -68,6 +77,7 @@ func newHouse3() (*fakeHouse, *dispatch) {
 		self: "a@1", stream: h, redis: h, peers: fakePeers{h}, tally: newTally(metrics.NewSet()),
 		live:  func() []session.Pod { return h.live },
 		local: func(b *session.Batch) bool { h.note("a@1", b); return true },
+		heard: h.heard,
 	})
 	d.stream, d.pos = "s", 10
 	return h, d

@@ -72,7 +72,7 @@ func (w *world) start(name string) *modelPod {
 		env := &partitionEnv{
 			index: m.Index(), manager: m, redis: partRedis{p, n}, stream: partStream{p, n},
 			tally: newTally(metrics.NewSet()), lease: modelLease, missed: p.missed,
-			revoked:    func(context.Context) bool { return true },
+			revoked: func(context.Context) bool { return true }, heard: func(context.Context, uint64) bool { return true },
 			routesLost: func(int, time.Duration, uint64, uint64) {},
 		}
 		part := newPartition(n, p.stream.ID, env)
@@ -166,6 +166,7 @@ func (p *modelPod) read(n int) {
 		},
 		local: func(b *session.Batch) bool { return p.offer(b, nil) },
 		start: func(n int) (string, uint64) { return p.parts[n].Position() },
+		heard: func(context.Context) (uint64, bool) { return 0, true },
 	}
 	d := newDispatch(n, env)
 	p.run(func() {

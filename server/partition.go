@@ -44,9 +44,11 @@ type partitionEnv struct {
 	// slowRoom, unless 0, is below how many waiting bytes one that was over its
 	// budget gets events again; until then it misses them, and is told of it.
 	slowRoom int
-	// revoked waits until the revocations of the last beat are in force; false:
-	// they are not.
-	revoked func(context.Context) bool
+	// revoked waits until the revocations of a beat that is not old are in force;
+	// heard until those are that the sender of a batch had heard of. false: they
+	// are not.
+	revoked func(ctx context.Context) bool
+	heard   func(ctx context.Context, version uint64) bool
 	// missed tells sessions of n that (from..to) was not delivered.
 	missed func(n int, from, to uint64, why string, replayable bool)
 	// routesLost tells those whose login or selection was written after the
@@ -351,7 +353,8 @@ func (p *partition) take(ctx context.Context, x parcel) {
 		return
 	}
 	// The beat first: whoever comes back after a lapse sees the version with it.
-	if !p.isOpen() && !p.openGate(ctx) || !p.env.revoked(ctx) {
+	// One that Redis can't reach any more sees it in the batches of others.
+	if !p.isOpen() && !p.openGate(ctx) || !p.env.heard(ctx, b.Revoked) {
 		p.env.tally.drop(dropGate)
 		return
 	}

@@ -130,6 +130,7 @@ func newWorld(t *testing.T) (*fakeWorld, *partition, *[]missedRange) {
 	p = newPartition(0, "s", &partitionEnv{
 		index: m.Index(), manager: m, redis: w, stream: w, tally: newTally(metrics.NewSet()), lease: 10 * time.Second,
 		revoked: func(context.Context) bool { return !w.revoked },
+		heard:   func(_ context.Context, version uint64) bool { return !w.revoked && version <= 5 },
 		missed: func(_ int, from, to uint64, why string, replayable bool) {
 			missed = append(missed, missedRange{from, to, why, replayable})
 		},
@@ -201,6 +202,11 @@ func TestTake(t *testing.T) {
 		w.lapses, w.events, w.last = 1, events(11, 12), 12
 	}, next, result{12, []uint64{12}, []string{"inc", "inc", "read (10,12]", "lookup", "lookup"}})
 	f("comes before the revocations of the beat are in force", func(w *fakeWorld, _ *partition) { w.revoked = true }, next, result{10, nil, nil})
+	heard := next
+	heard.Revoked = 5
+	f("knows of revocations that are in force", nil, heard, result{12, []uint64{12}, nil})
+	heard.Revoked = 6
+	f("knows of revocations that this pod has not heard of", nil, heard, result{10, nil, nil})
 	f("leaves a hole, and the revocations are not in force", func(w *fakeWorld, _ *partition) {
 		w.events, w.last, w.revoked = events(11, 12), 12, true
 	}, session.Batch{From: 11, Upto: 12, Events: events(12)}, result{10, nil, nil})

@@ -19,6 +19,7 @@ const (
 	revokedLoad  = 2 * time.Second        // one read of the set
 	revokedAgain = 200 * time.Millisecond // after one that failed
 	revokedGate  = time.Second            // a partition waits for the set of its beat
+	revokedFresh = time.Second            // two beats: what was heard before is old
 )
 
 // revocations keeps the set of revocations that Redis has: one loader, which
@@ -32,6 +33,7 @@ type revocations struct {
 	m     revocationMetrics
 
 	inForce atomic.Pointer[session.Revocations] // and everybody it ends was told to go
+	loaded  atomic.Int64                        // boot clock when the last load began
 	wake    chan struct{}                       // capacity 1
 
 	mu      sync.Mutex
@@ -42,8 +44,9 @@ type revocations struct {
 type revocationStore interface {
 	// Revocations reads the set, and writes again what was lost of known.
 	Revocations(ctx context.Context, known *session.Revocations) (*session.Revocations, error)
-	// RevVersion is the version as of the last beat.
+	// RevVersion is the version as of the last beat, BeatAge how long ago that was.
 	RevVersion() uint64
+	BeatAge() time.Duration
 }
 
 type revocationMetrics struct {
@@ -80,22 +83,53 @@ func (r *revocations) poke() {
 	}
 }
 
-// Current says whether all that the last beat knew of is in force. A lower
-// version than ours is one that Redis lost: ours is stricter.
-func (r *revocations) Current() bool {
-	now := r.inForce.Load()
-	return now != nil && now.Version >= r.redis.RevVersion()
+// Heard is the newest version that this pod knows of, in force or not; false: it
+// has not asked Redis lately, and can't. For readers of partitions, which must
+// not look up sooner who wants an event than who may not have it.
+func (r *revocations) Heard(ctx context.Context) (version uint64, ok bool) {
+	if !r.isFresh() && !r.refreshed(ctx) {
+		return 0, false
+	}
+	version = r.redis.RevVersion()
+	if now := r.inForce.Load(); now != nil {
+		version = max(version, now.Version)
+	}
+	return version, true
 }
 
-// Await waits until the revocations of the last beat are in force, at most for
-// a second; false: they are not. For the workers of partitions.
+// isFresh says whether Redis was asked lately, by a beat or a load. A pod that
+// was cut off reaches it with a look-up first, perhaps.
+func (r *revocations) isFresh() bool {
+	return r.redis.BeatAge() < revokedFresh || bootTime()-time.Duration(r.loaded.Load()) < revokedFresh
+}
+
+// Current says whether all that the last beat knew of is in force. A lower
+// version than ours is one that Redis lost: ours is stricter.
+func (r *revocations) Current() bool { return r.reaches(0) }
+
+// reaches is Current, and not below the version heard.
+func (r *revocations) reaches(heard uint64) bool {
+	now := r.inForce.Load()
+	return now != nil && now.Version >= max(heard, r.redis.RevVersion())
+}
+
+// Await waits until the revocations of the last beat, which is not old, are in
+// force, at most for a second; false: they are not. For what is read from the
+// stream.
 func (r *revocations) Await(ctx context.Context) bool {
-	if r.Current() {
-		return true
-	}
+	return r.isFresh() && r.Current() || r.refreshed(ctx) && r.Current()
+}
+
+// AwaitHeard waits until those of the last beat are in force, and those up to
+// the version that the sender of a batch had heard of, at most for a second.
+func (r *revocations) AwaitHeard(ctx context.Context, heard uint64) bool {
+	return r.reaches(heard) || r.refreshed(ctx) && r.reaches(heard)
+}
+
+func (r *revocations) refreshed(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, revokedGate)
 	defer cancel()
-	return r.Refresh(ctx) == nil && r.Current()
+	return r.Refresh(ctx) == nil
 }
 
 // Refresh waits until a load that began after the call is in force.
@@ -145,6 +179,7 @@ func (r *revocations) load(ctx context.Context) (err error) {
 	}()
 	bound, cancel := context.WithTimeout(ctx, revokedLoad)
 	defer cancel()
+	asked := bootTime()
 	before := r.inForce.Load()
 	set, err := r.redis.Revocations(bound, before)
 	if err != nil {
@@ -154,6 +189,7 @@ func (r *revocations) load(ctx context.Context) (err error) {
 		return err
 	}
 	r.m.loads.Inc()
+	defer r.loaded.Store(int64(asked)) // when it is in force
 	if before != nil && set.Version == before.Version && set.Mark == before.Mark {
 		return nil
 	}

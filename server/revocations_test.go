@@ -18,11 +18,14 @@ import (
 type fakeStore struct {
 	version, beat atomic.Uint64
 	down          atomic.Bool
+	age           atomic.Int64 // of the last beat, ns
 	reads         atomic.Int32
 	hold          chan struct{} // nil: reads answer at once
 }
 
 func (f *fakeStore) RevVersion() uint64 { return f.beat.Load() }
+
+func (f *fakeStore) BeatAge() time.Duration { return time.Duration(f.age.Load()) }
 
 func (f *fakeStore) Revocations(ctx context.Context, _ *session.Revocations) (*session.Revocations, error) {
 	f.reads.Add(1)
@@ -94,6 +97,37 @@ func TestRevocationsFollowTheBeat(t *testing.T) {
 		store.beat.Store(6) // one that was on its way
 		if !r.Current() {
 			t.Error("an older beat shuts the gate")
+		}
+	})
+}
+
+// A pod that was cut off may reach Redis with a look-up before its next beat:
+// what it read or looked up waits until it has asked what is revoked.
+func TestRevocationsOfAnOldBeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &fakeStore{}
+		r, applied := loader(t, store)
+		synctest.Wait()
+		if v, ok := r.Heard(t.Context()); !ok || v != 0 || !r.Await(t.Context()) || !r.AwaitHeard(t.Context(), 0) {
+			t.Errorf("with a beat that is not old: %d, %v", v, ok)
+		}
+		store.age.Store(int64(revokedFresh))
+		r.loaded.Store(0) // long ago
+		store.version.Store(3)
+		store.down.Store(true)
+		if _, ok := r.Heard(t.Context()); ok || r.Await(t.Context()) || r.AwaitHeard(t.Context(), 3) {
+			t.Error("an old beat, and Redis away")
+		}
+		if !r.AwaitHeard(t.Context(), 0) {
+			t.Error("what others sent, who had heard of nothing new, waits")
+		}
+		store.down.Store(false)
+		if !r.Await(t.Context()) || applied.Load() != 3 {
+			t.Errorf("it has in force %d", applied.Load())
+		}
+		reads := store.reads.Load()
+		if v, ok := r.Heard(t.Context()); !ok || v != 3 || !r.Await(t.Context()) || store.reads.Load() != reads {
+			t.Errorf("asked again at once: %d, %v, %d reads", v, ok, store.reads.Load()-reads)
 		}
 	})
 }

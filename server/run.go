@@ -190,7 +190,7 @@ func (g *Gateway) newCore(stream natsx.Stream) (*core, error) {
 	c.env = &partitionEnv{
 		index: c.index, manager: c.manager, redis: c.redis, stream: g.nats, tally: g.tally, lease: g.opts.Session.LeaseTTL,
 		slowRoom: slowRoom(g.opts.Limits),
-		missed:   g.missed, routesLost: g.routesLost, revoked: c.revoked.Await,
+		missed:   g.missed, routesLost: g.routesLost, revoked: c.revoked.Await, heard: c.revoked.AwaitHeard,
 	}
 	for n := range stream.Partitions {
 		c.index.SetWatermark(n, stream.Last)
@@ -244,7 +244,7 @@ func (g *Gateway) newPeers(c *core) (*rpc.Service, error) {
 func (g *Gateway) dispatchEnv(c *core) *dispatchEnv {
 	return &dispatchEnv{
 		self: g.owner, reader: func(n int, after uint64) eventReader { return g.nats.Reader(n, after) },
-		stream: g.nats, redis: c.redis, live: c.redis.Live, peers: c.peers, tally: g.tally,
+		stream: g.nats, redis: c.redis, live: c.redis.Live, peers: c.peers, heard: c.revoked.Heard, tally: g.tally,
 		local: func(b *session.Batch) bool { return c.parts[b.N].Offer(parcel{batch: b}) },
 		start: func(n int) (string, uint64) { return c.parts[n].Position() },
 	}

@@ -74,6 +74,9 @@ type Batch struct {
 	Inc        string
 	Events     []Event
 	Fences     []Fence
+	// Revoked is the version of the revocations that its sender had heard of: a
+	// receiver that has not, for Redis can't reach it, gives nobody any of it.
+	Revoked uint64
 }
 
 // Lookup is the answer of one look-up script: Owners[i] has receivers for the

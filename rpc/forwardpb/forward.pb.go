@@ -212,14 +212,17 @@ func (x *Hello) GetStream() string {
 // Batch says: of this partition, these are all events in (from, upto] that the
 // receiver wants, as looked up under incarnation inc.
 type Batch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
-	From          uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
-	Upto          uint64                 `protobuf:"varint,4,opt,name=upto,proto3" json:"upto,omitempty"`
-	Inc           string                 `protobuf:"bytes,5,opt,name=inc,proto3" json:"inc,omitempty"`
-	Events        []*Event               `protobuf:"bytes,6,rep,name=events,proto3" json:"events,omitempty"`
-	Fences        []*Fence               `protobuf:"bytes,7,rep,name=fences,proto3" json:"fences,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Partition uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	From      uint64                 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	Upto      uint64                 `protobuf:"varint,4,opt,name=upto,proto3" json:"upto,omitempty"`
+	Inc       string                 `protobuf:"bytes,5,opt,name=inc,proto3" json:"inc,omitempty"`
+	Events    []*Event               `protobuf:"bytes,6,rep,name=events,proto3" json:"events,omitempty"`
+	Fences    []*Fence               `protobuf:"bytes,7,rep,name=fences,proto3" json:"fences,omitempty"`
+	// Version of the revocations that the sender had heard of. A receiver that
+	// has not delivers none of it.
+	Revoked       uint64 `protobuf:"varint,8,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +304,13 @@ func (x *Batch) GetFences() []*Fence {
 		return x.Fences
 	}
 	return nil
+}
+
+func (x *Batch) GetRevoked() uint64 {
+	if x != nil {
+		return x.Revoked
+	}
+	return 0
 }
 
 type Event struct {
@@ -856,7 +866,7 @@ const file_rpc_forward_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x03 \x01(\rR\n" +
 	"partitions\x12\x16\n" +
-	"\x06stream\x18\x04 \x01(\tR\x06stream\"\xd9\x01\n" +
+	"\x06stream\x18\x04 \x01(\tR\x06stream\"\xf3\x01\n" +
 	"\x05Batch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
@@ -864,7 +874,8 @@ const file_rpc_forward_proto_rawDesc = "" +
 	"\x04upto\x18\x04 \x01(\x04R\x04upto\x12\x10\n" +
 	"\x03inc\x18\x05 \x01(\tR\x03inc\x12.\n" +
 	"\x06events\x18\x06 \x03(\v2\x16.dws_message_fwd.EventR\x06events\x12.\n" +
-	"\x06fences\x18\a \x03(\v2\x16.dws_message_fwd.FenceR\x06fences\"Y\n" +
+	"\x06fences\x18\a \x03(\v2\x16.dws_message_fwd.FenceR\x06fences\x12\x18\n" +
+	"\arevoked\x18\b \x01(\x04R\arevoked\"Y\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x14\n" +
 	"\x05stamp\x18\x02 \x01(\x10R\x05stamp\x12\x14\n" +
