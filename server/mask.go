@@ -59,8 +59,14 @@ func maskURL(s string) string {
 	if s == "" {
 		return ""
 	}
-	parts, shown := strings.Split(s, ","), shownInURLs()
+	parts, shown := []string{s}, shownInURLs()
+	if u, err := url.Parse(s); err != nil || u.User == nil || strings.Contains(u.Host, ",") {
+		parts = strings.Split(s, ",")
+	}
 	for i, part := range parts {
+		if !strings.Contains(part, "://") && strings.Contains(part, "@") {
+			return masked // the rest of a password with a comma, whose beginning looks like a port
+		}
 		u, err := url.Parse(strings.TrimSpace(part))
 		if err != nil || u.Host == "" || u.Fragment != "" || strings.Contains(u.Path+u.RawQuery, "@") {
 			parts[i] = masked // the last two: of a password that should have been escaped

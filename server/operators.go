@@ -119,13 +119,15 @@ func (e *edge) adminToken(r *http.Request, token string) (*session.Claims, *faul
 	case err != nil:
 		return nil, refusal(session.ReasonToken, err.Error())
 	}
-	core := e.env.core()
-	if core == nil {
-		return claims, nil
+	// Not to know what is revoked is no reason to let anybody in.
+	var set *session.Revocations
+	if core := e.env.core(); core != nil {
+		set = core.manager.Revocations()
 	}
-	set := core.manager.Revocations()
 	if set == nil {
-		return nil, refusal(session.ReasonOverloaded, "the revocations are not known yet")
+		f := refusal(session.ReasonOverloaded, "the revocations are not known yet: only the admin key alone counts")
+		f.Retry = retryAfter()
+		return nil, f
 	}
 	if _, revoked := set.Refuses(claims, claims.TokenID(token), time.Now()); revoked {
 		return nil, refusal(session.ReasonRevoked, "")

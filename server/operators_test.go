@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -125,6 +126,51 @@ func TestOperatorsMayDoWhatTheirTokenSays(t *testing.T) {
 	audited(t, h, "POST /admin/drain", 202, "", "admin:"+fingerprint("root"))
 	audited(t, h, "POST /admin/drain", 403, "", "admin:"+fingerprint("root"))
 	audited(t, h, "POST /admin/drain", 403, "", "nobody")
+}
+
+// A pod that does not know yet what is revoked takes no operator's token: the
+// revoked ones are among them. The key alone counts.
+func TestOperatorsTokensWhileStarting(t *testing.T) {
+	h := newHouse(t, nil)
+	h.revoked.set(session.Revocation{Revoked: session.Revoked{Kind: session.RevokedAdmin, User: "root"}, At: time.Now()})
+	token := h.mintFor(session.Claims{Admin: true, AdminID: "root", Role: session.RoleOperator, ExpiresAt: time.Now().Add(time.Hour)})
+	h.starts.Store(true)
+	for _, header := range []map[string]string{{"Authorization": "Bearer " + token}, {"Authorization": "Bearer " + token, "X-API-Key": testAdminKey}} {
+		status, answer, body := h.do(call{method: http.MethodPost, path: "/admin/drain", internal: true, header: header})
+		refusedAs(t, status, answer, body, 503, "Overloaded", "revocations")
+	}
+	if n := h.drained.Load(); n != 0 {
+		t.Errorf("a revoked token drained %d times", n)
+	}
+	h.admin(http.MethodPost, "/admin/drain", 202)
+}
+
+// Operators of one company can't take all the room that revocations have: nobody
+// could revoke anything of another tenant's.
+func TestOperatorsRoom(t *testing.T) {
+	h := newHouse(t, nil)
+	entry := func(i int) session.Revocation {
+		return session.Revocation{Revoked: session.Revoked{Kind: session.RevokedUser, Company: "acme", User: fmt.Sprint("u", i)}, At: time.Now()}
+	}
+	list := make([]session.Revocation, maxScoped-1)
+	for i := range list {
+		list[i] = entry(i)
+	}
+	h.revoked.set(list...)
+	f := func(company, user string, want int) {
+		t.Helper()
+		token := h.mintFor(session.Claims{Admin: true, AdminID: "a", Role: session.RoleOperator, CompanyRestriction: company, ExpiresAt: time.Now().Add(time.Hour)})
+		body := fmt.Sprintf(`{"kind":"user","company":%q,"user":%q}`, company, user)
+		status, _, answer := h.do(call{method: http.MethodPost, path: "/admin/revoke", body: body, internal: true, header: map[string]string{"Authorization": "Bearer " + token}})
+		if status != want {
+			t.Errorf("%s of %s: %d %s", user, company, status, answer)
+		}
+	}
+	f("acme", "last", 200)
+	f("acme", "more", 507)
+	f("acme", "u1", 200) // stands already
+	f("rival", "u1", 200)
+	h.post("/admin/revoke", `{"kind":"user","company":"acme","user":"more"}`, 200)
 }
 
 // A key is guessed at the endpoints that act as little as at the others.

@@ -106,6 +106,11 @@ func TestMaskURL(t *testing.T) {
 		"redis://u:1?p@h:1/0":           masked,
 		"nats://a:1,nats://u:1#p@b:2":   "nats://a:1," + masked,
 		"u:p@h:1":                       masked,
+		"redis://:12,34@h:1/0":          "redis://%2A%2A%2A@h:1/0",
+		"redis://u:12,x#y@h:1/0":        masked,
+		"redis://u:12,3/x@h:1":          masked,
+		"nats://a:1,nats://u:12,x@b:2":  masked,
+		"nats://a,b:1":                  "nats://a," + masked,
 		"://":                           masked,
 	} {
 		if got := maskURL(in); got != want {

@@ -191,6 +191,19 @@ func (o operator) covers(r session.Revoked) bool {
 	return false // a token, a key, an admin: they may be anybody's
 }
 
+// maxScoped is how many revocations of one company operators with a scope may
+// have standing: there is room for so many in all, and it is everybody's.
+const maxScoped = session.MaxRevocations / 10
+
+// hasRoom says whether the operator may add r to what stands.
+func (o operator) hasRoom(set *session.Revocations, r session.Revoked) bool {
+	if o.grants.Unscoped() || set == nil {
+		return true
+	}
+	_, there := set.Find(r)
+	return there || set.CountOf(r.Company) < maxScoped
+}
+
 // change reads a body and holds it against the operator's scope.
 func (e *edge) change(w http.ResponseWriter, r *http.Request, who operator) (*edgeCore, session.Revocation, bool) {
 	core := e.started(w)
@@ -220,6 +233,10 @@ func (e *edge) revoke(w http.ResponseWriter, r *http.Request, who operator) {
 		faultOf(session.ReasonBadRequest, "it has run out already").write(w)
 		return
 	}
+	if !who.hasRoom(core.manager.Revocations(), rev.Revoked) {
+		noRoom(fmt.Sprintf("%d revocations of this company stand already: lift some, or wait for those with an end", maxScoped)).write(w)
+		return
+	}
 	closed, err := core.revoker.Revoke(r.Context(), rev)
 	if err != nil {
 		e.revokeFailed(w, err)
@@ -244,9 +261,13 @@ func (e *edge) lift(w http.ResponseWriter, r *http.Request, who operator) {
 	}
 }
 
+func noRoom(details string) fault {
+	return fault{Status: http.StatusInsufficientStorage, Code: "Full", Message: "No room", Details: details}
+}
+
 func (e *edge) revokeFailed(w http.ResponseWriter, err error) {
 	if errors.Is(err, redisx.ErrFull) {
-		fault{Status: http.StatusInsufficientStorage, Code: "Full", Message: "No room", Details: err.Error()}.write(w)
+		noRoom(err.Error()).write(w)
 		return
 	}
 	f := faultOf(session.ReasonOverloaded, "Redis did not confirm it: ask again")

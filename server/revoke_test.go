@@ -128,6 +128,30 @@ func TestRevokeBareToken(t *testing.T) {
 	}
 }
 
+// A key's revocation stops bare tokens, too: whoever has the key can leave its
+// name out.
+func TestRevokeKeyOfBareTokens(t *testing.T) {
+	h := newHouse(t, nil)
+	bare, err := session.ParseKeyRing(session.PurposeUser, testRing[3:], true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := session.Claims{Company: "acme", Agent: "ag1", User: "u1", ExpiresAt: time.Now().Add(time.Hour)}
+	token, err := bare.Mint(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := map[string]string{"X-API-Key": testAPIKey}
+	s, _ := h.dial(loginPath(c, token), key, nil)
+	s.expect("ready", nil)
+	h.post("/admin/revoke", `{"kind":"kid","kid":"k1"}`, 200)
+	s.expect("error", map[string]any{"code": "InvalidToken"})
+	s.expectClose(4403, "token-revoked")
+	if _, answer := h.dial(loginPath(c, token), key, nil); answer.StatusCode != 403 {
+		t.Errorf("let in again: %d", answer.StatusCode)
+	}
+}
+
 // A client that was told to come with a new token does so in-band or anew; with
 // a revoked one it can do neither.
 func TestRefreshRevoked(t *testing.T) {
@@ -184,6 +208,9 @@ func TestRevokeRefused(t *testing.T) {
 	f(`{"kind":"token","fingerprint":"abc"}`, "16 hex")
 	f(`{"kind":"token","token":"AAAA"}`, "no token of a key")
 	f(`{"kind":"company","company":"acme","until":"soon"}`, "JSON object")
+	f(`{"kind":"company","company":"acme"}{}`, "JSON object")
+	f(`{"kind":"company","company":"acme"}}`, "JSON object")
+	f(`{"kind":"company","company":"acme"}],"company":"rival"}`, "JSON object")
 	h.post("/admin/revoke", `{"kind":"company","company":"acme","until":"2001-01-01T00:00:00Z"}`, 400)
 	h.post("/admin/revoke", `{"kind":"company","company":"`+strings.Repeat("a", 70<<10)+`"}`, 413)
 	h.revoked.err = redisx.ErrFull

@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -90,11 +91,12 @@ func (e *edge) readBody(w http.ResponseWriter, r *http.Request, into any) bool {
 
 func decodeBody(w http.ResponseWriter, d *json.Decoder, into any) bool {
 	err := d.Decode(into)
-	if err == nil && d.More() {
-		err = errors.New("something follows the object")
-	}
-	if err == nil {
-		return true
+	if err == nil { // More would pass over a bracket and all behind it
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
+			return true
+		} else if err == nil {
+			err = errors.New("something follows the object")
+		}
 	}
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {

@@ -113,6 +113,16 @@ func (r *Revocations) List() []Revocation {
 	return list
 }
 
+// CountOf is how many entries name this company or a user of it.
+func (r *Revocations) CountOf(company string) (n int) {
+	for name := range r.entries {
+		if name.Company == company {
+			n++
+		}
+	}
+	return n
+}
+
 // Find is the entry of that name.
 func (r *Revocations) Find(name Revoked) (Revocation, bool) {
 	e, ok := r.entries[name]

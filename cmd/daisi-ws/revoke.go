@@ -89,7 +89,12 @@ func admin(ctx context.Context, c console, method, path string, body []byte) err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-API-Key", p.options.Auth.AdminKey)
-	resp, err := http.DefaultClient.Do(req)
+	// The key is for this address alone: no proxy is told it, no redirect followed.
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
