@@ -45,7 +45,7 @@ bench-peers: build ## the gateway beside bare servers of gorilla, gws, coder and
 fuzz: ## every fuzz target for FUZZTIME each
 	@grep -rhoE --include='*_test.go' --exclude-dir='.*' '^func Fuzz[A-Za-z0-9_]+' -H * | while IFS=: read -r file func; do \
 		echo "--- $$file $${func#func }"; \
-		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)" || exit 1; \
+		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 500x "./$$(dirname $$file)" || exit 1; \
 	done
 
 prove: build ## the long proofs: minutes instead of seconds, victoria-metrics, promtool

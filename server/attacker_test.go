@@ -31,7 +31,8 @@ type attack struct {
 
 // suffered is what became of a bad client.
 type suffered struct {
-	Sent    int // frames
+	Sent    int           // frames
+	After   time.Duration // until its connection took no more, or its time was over
 	Outcome string
 }
 
@@ -50,8 +51,9 @@ func TestAttacker(t *testing.T) {
 	fmt.Println("attacker ready")
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
 	p.until = time.Now().Add(a.For)
+	began := time.Now()
 	all[at].bad(p)
-	b, err := json.Marshal(suffered{Sent: p.sent, Outcome: p.end(20 * time.Second)})
+	b, err := json.Marshal(suffered{Sent: p.sent, After: time.Since(began), Outcome: p.end(20 * time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,10 @@ type faults struct{}
 
 func (faults) queue(c *loop.Conn, f *loop.Frame) error { return c.Queue(f) }
 
+func (faults) opens(isFor bool) bool { return isFor }
+
+func (faults) whose(c *session.Claims, _ session.Key) *session.Claims { return c }
+
 func (faults) fences(list []session.Fence) []session.Fence { return list }
 
 func (faults) killed(f killed) killed { return f }

@@ -273,7 +273,7 @@ func (c *client) refresh(token string) {
 		return
 	}
 	grants := c.edge.grants.Of(&claims)
-	err = c.edge.env.core().manager.Refresh(&c.Session, &claims, grants, claims.TokenID(token))
+	err = c.edge.env.core().manager.Refresh(&c.Session, faults{}.whose(&claims, c.Key()), grants, claims.TokenID(token))
 	switch {
 	case errors.Is(err, session.ErrRevoked):
 		c.fail(session.ReasonRevoked, "")

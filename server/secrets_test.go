@@ -200,6 +200,14 @@ func TestSecretsAreNowhere(t *testing.T) {
 	}
 	t.Logf("%d secrets in %d forms each, searched in %d texts of %d bytes: %d hits", len(s.secrets), len(forms("x-long-enough")), len(s.texts), size, len(hits))
 
+	// What is written for all to see is found by the same search, in each kind
+	// of text: they are what the pod wrote.
+	seen := strings.Join(search(map[string]string{"pod's name": s.pod.ID}, s.texts), "\n")
+	for _, where := range []string{"log", "daisi-ws config", "answer", "frames"} {
+		if !strings.Contains(seen, "pod's name as plain in "+where) {
+			t.Errorf("the pod's name was not found in %s", where)
+		}
+	}
 	// The search finds every secret in every form, wherever it is put.
 	for what, secret := range s.secrets {
 		for form, f := range forms(secret) {
