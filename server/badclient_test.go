@@ -198,7 +198,7 @@ func TestBadClientsSeesFaults(t *testing.T) {
 		if b.want != "rate" || b.name == "floods messages" {
 			b.bad(p)
 		}
-		outcome := p.end(time.Second)
+		outcome := p.end(300 * time.Millisecond)
 		if err := b.judge(outcome); err == nil {
 			t.Errorf("%s: %s is taken for an end by the rule", b.name, outcome)
 		}
