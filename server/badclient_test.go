@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -67,15 +68,17 @@ func (p *prankster) end(limit time.Duration) string {
 	_ = p.nc.SetReadDeadline(time.Now().Add(limit))
 	for {
 		h, err := ws.ReadHeader(p.br)
-		if e, ok := err.(net.Error); ok && e.Timeout() {
+		word := "cut off without a word"
+		b := make([]byte, h.Length)
+		if err == nil {
+			_, err = io.ReadFull(p.br, b)
+			word = "cut off inside a frame"
+		}
+		if e := net.Error(nil); errors.As(err, &e) && e.Timeout() {
 			return "still in"
 		}
 		if err != nil {
-			return "cut off without a word"
-		}
-		b := make([]byte, h.Length)
-		if _, err := io.ReadFull(p.br, b); err != nil {
-			return "cut off inside a frame"
+			return word
 		}
 		if h.OpCode == ws.OpClose && len(b) >= 2 {
 			return fmt.Sprintf("close %d %s", binary.BigEndian.Uint16(b), b[2:])

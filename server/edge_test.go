@@ -37,6 +37,7 @@ type house struct {
 	log     *logBuffer
 	status  atomic.Pointer[Status]
 	starts  atomic.Bool // while true there is no core
+	cutOff  atomic.Bool // no beat of Redis for long
 	drained atomic.Int32
 	faults  []string
 	events  chan [2]string // subject, body
@@ -218,7 +219,7 @@ func newHouse(t *testing.T, change func(*Options)) *house {
 		t.Fatal(err)
 	}
 	h.status.Store(&Status{State: StateReady, Dependencies: map[string]string{"redis": "ok", "nats": "ok"}})
-	h.core = &edgeCore{manager: manager, index: manager.Index(), partitions: 4, stream: func(int) string { return testStream }, last: h.lastSeq, late: func() string { return "" }}
+	h.core = &edgeCore{manager: manager, index: manager.Index(), partitions: 4, stream: func(int) string { return testStream }, last: h.lastSeq, late: h.late}
 	h.stream = &fakeStream{id: testStream, first: 1}
 	h.core.replays = newReplays(o, replayEnv{
 		index: h.core.index, manager: manager, stream: h.stream, id: h.stream.now, partitions: 4,
@@ -255,6 +256,13 @@ func (h *house) getCore() *edgeCore {
 		return nil
 	}
 	return h.core
+}
+
+func (h *house) late() string {
+	if h.cutOff.Load() {
+		return "no beat for 5s"
+	}
+	return ""
 }
 
 func (h *house) lastSeq(context.Context) (uint64, error) {

@@ -121,11 +121,11 @@ func (e *edge) adminToken(r *http.Request, token string) (*session.Claims, *faul
 	}
 	// Not to know what is revoked is no reason to let anybody in.
 	var set *session.Revocations
-	if core := e.env.core(); core != nil {
+	if core := e.env.core(); core != nil && core.late() == "" {
 		set = core.manager.Revocations()
 	}
 	if set == nil {
-		f := refusal(session.ReasonOverloaded, "the revocations are not known yet: only the admin key alone counts")
+		f := refusal(session.ReasonOverloaded, "what is revoked is not known now: only the admin key alone counts")
 		f.Retry = retryAfter()
 		return nil, f
 	}

@@ -128,21 +128,40 @@ func TestOperatorsMayDoWhatTheirTokenSays(t *testing.T) {
 	audited(t, h, "POST /admin/drain", 403, "", "nobody")
 }
 
-// A pod that does not know yet what is revoked takes no operator's token: the
-// revoked ones are among them. The key alone counts.
-func TestOperatorsTokensWhileStarting(t *testing.T) {
+// A pod that does not know what is revoked, for it starts, or has not heard of
+// Redis lately, takes no operator's token: the revoked ones are among them. The
+// key alone counts.
+func TestOperatorsTokensNeedRevocations(t *testing.T) {
 	h := newHouse(t, nil)
-	h.revoked.set(session.Revocation{Revoked: session.Revoked{Kind: session.RevokedAdmin, User: "root"}, At: time.Now()})
 	token := h.mintFor(session.Claims{Admin: true, AdminID: "root", Role: session.RoleOperator, ExpiresAt: time.Now().Add(time.Hour)})
+	alone, both := map[string]string{"Authorization": "Bearer " + token}, map[string]string{"Authorization": "Bearer " + token, "X-API-Key": testAdminKey}
+	drained := int32(0)
+	f := func(name string, unknown bool) {
+		t.Helper()
+		for _, header := range []map[string]string{alone, both} {
+			status, answer, body := h.do(call{method: http.MethodPost, path: "/admin/drain", internal: true, header: header})
+			switch {
+			case unknown:
+				refusedAs(t, status, answer, body, 503, "Overloaded", "revoked")
+			case status != 202:
+				t.Errorf("%s: %d %s", name, status, body)
+			default:
+				drained++
+			}
+		}
+		h.admin(http.MethodPost, "/admin/drain", 202)
+		if drained++; h.drained.Load() != drained {
+			t.Errorf("%s: drained %d times, want %d", name, h.drained.Load(), drained)
+		}
+	}
+	f("known", false)
 	h.starts.Store(true)
-	for _, header := range []map[string]string{{"Authorization": "Bearer " + token}, {"Authorization": "Bearer " + token, "X-API-Key": testAdminKey}} {
-		status, answer, body := h.do(call{method: http.MethodPost, path: "/admin/drain", internal: true, header: header})
-		refusedAs(t, status, answer, body, 503, "Overloaded", "revocations")
-	}
-	if n := h.drained.Load(); n != 0 {
-		t.Errorf("a revoked token drained %d times", n)
-	}
-	h.admin(http.MethodPost, "/admin/drain", 202)
+	f("it starts", true)
+	h.starts.Store(false)
+	h.cutOff.Store(true)
+	f("it is cut off", true)
+	h.cutOff.Store(false)
+	f("known again", false)
 }
 
 // Operators of one company can't take all the room that revocations have: nobody
