@@ -99,6 +99,7 @@ type partition struct {
 	mu      sync.Mutex
 	stream  string          // mu; id of the stream that the watermark counts in
 	waiting []chan struct{} // mu; closed when an assert that began after them is done
+	stop    func()          // mu; ends the repair under way; nil: there is none
 	wake    chan struct{}   // capacity 1
 
 	// Owned by the worker.
@@ -186,6 +187,7 @@ func (p *partition) Assert(ctx context.Context) error {
 	done := make(chan struct{})
 	p.mu.Lock()
 	p.waiting = append(p.waiting, done)
+	p.interrupt()
 	p.mu.Unlock()
 	p.poke()
 	select {

@@ -30,7 +30,8 @@ type fakeWorld struct {
 	between func(read int)
 	reads   int
 	asked   []string
-	told    uint64 // end of the stream as of the last look
+	told    uint64        // end of the stream as of the last look
+	hangs   chan struct{} // unless nil, the stream answers nothing, and says here that it was asked
 }
 
 var errDown = errors.New("down")
@@ -58,7 +59,12 @@ func (w *fakeWorld) Lookup(_ context.Context, _ int, wants []session.Want, _ boo
 func (w *fakeWorld) Beat() (time.Duration, uint64) { return w.age, w.lapses }
 func (w *fakeWorld) Stream() natsx.Stream          { return natsx.Stream{ID: w.id, Partitions: 1, Last: w.told} }
 
-func (w *fakeWorld) LastSeq(context.Context) (first, last uint64, e error) {
+func (w *fakeWorld) LastSeq(ctx context.Context) (first, last uint64, e error) {
+	if w.hangs != nil {
+		w.hangs <- struct{}{}
+		<-ctx.Done()
+		return 0, 0, ctx.Err()
+	}
 	return w.first, w.last, nil
 }
 

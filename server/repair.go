@@ -51,6 +51,8 @@ func (p *partition) selfServe(ctx context.Context) {
 // under an incarnation that was asserted in the middle of a repair, may have
 // been looked up before this pod's routes were there again.
 func (p *partition) repair(ctx context.Context, why string) error {
+	ctx, end := p.interruptible(ctx)
+	defer end()
 	for {
 		asserted := p.asserts
 		if err := p.repairOnce(ctx, why); err != nil {
@@ -60,6 +62,32 @@ func (p *partition) repair(ctx context.Context, why string) error {
 			p.whole.Store(true)
 			return nil
 		}
+	}
+}
+
+// interruptible is the context of a repair, which ends when an assert is asked
+// for: after that all is read again in any case, and a login must not wait for a
+// stream that does not answer.
+func (p *partition) interruptible(ctx context.Context) (repairing context.Context, end func()) {
+	repairing, cancel := context.WithCancel(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stop = cancel
+	if len(p.waiting) > 0 {
+		p.interrupt()
+	}
+	return repairing, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.stop = nil
+		cancel()
+	}
+}
+
+// interrupt ends the repair under way; the caller holds mu.
+func (p *partition) interrupt() {
+	if p.stop != nil {
+		p.stop()
 	}
 }
 
