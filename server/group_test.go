@@ -215,27 +215,39 @@ func TestProveMemoryLimitControl(t *testing.T) { // not beside others: a small g
 	t.Logf("peak %d MiB, killed %d", g.peak()>>20, g.kills())
 }
 
+// held are the newest of an attacker's connections: this process has descriptors
+// for so many beside its other sessions.
+type held []net.Conn
+
+func (h *held) add(nc net.Conn) {
+	if len(*h) == proofFlood { // the oldest goes
+		_ = (*h)[0].Close()
+		*h = (*h)[1:]
+	}
+	*h = append(*h, nc)
+}
+
+func (h *held) close() {
+	for _, nc := range *h {
+		_ = nc.Close()
+	}
+}
+
 // logins come until done, and stay where they are let in.
 func logins(c *clustertest.Cluster, done <-chan struct{}) {
-	var all []net.Conn
+	var all held
+	defer all.close()
 	pace := time.NewTicker(5 * time.Millisecond)
 	defer pace.Stop()
 	for i := 0; ; i++ {
 		select {
 		case <-done:
-			for _, nc := range all {
-				_ = nc.Close()
-			}
 			return
 		case <-pace.C:
 		}
-		if len(all) == proofFlood { // the oldest goes
-			_ = all[0].Close()
-			all = all[1:]
-		}
 		if nc, err := net.Dial("tcp", c.Pods[0].Addr()); err == nil {
 			_, _ = nc.Write(upgradeRequest(c, "flood", fmt.Sprintf("f%d", i)))
-			all = append(all, nc)
+			all.add(nc)
 		}
 	}
 }
@@ -243,18 +255,16 @@ func logins(c *clustertest.Cluster, done <-chan struct{}) {
 // bigHeaders come until done, and never end.
 func bigHeaders(c *clustertest.Cluster, done <-chan struct{}) {
 	request := "GET / HTTP/1.1\r\nHost: x\r\nX-Big: " + strings.Repeat("x", 15<<10)
-	var all []net.Conn
+	var all held
+	defer all.close()
 	for i := range proofHalfOpen {
 		d := net.Dialer{LocalAddr: source(i), Timeout: 10 * time.Second}
 		if nc, err := d.Dial("tcp", c.Pods[0].Addr()); err == nil {
 			_, _ = io.WriteString(nc, request) // may be refused by now
-			all = append(all, nc)
+			all.add(nc)
 		}
 	}
 	<-done
-	for _, nc := range all {
-		_ = nc.Close()
-	}
 }
 
 // field is one of /proc/PID/status.
