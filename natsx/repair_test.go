@@ -195,7 +195,8 @@ func TestReadLostMessage(t *testing.T) {
 	}
 	until(t, "sourced", func() bool { _, last, err := c.LastSeq(t.Context()); return err == nil && last == 3 })
 	var lost atomic.Int64
-	_, err := srv.Conn(t).Subscribe("lossy", func(m *nats.Msg) {
+	nc := srv.Conn(t)
+	_, err := nc.Subscribe("lossy", func(m *nats.Msg) {
 		for seq := int64(1); seq <= 3; seq++ {
 			one := nats.NewMsg(m.Reply)
 			one.Data = []byte(body(int(seq) - 1))
@@ -211,7 +212,7 @@ func TestReadLostMessage(t *testing.T) {
 		end.Header = nats.Header{"Status": {"204"}, "Nats-Last-Sequence": {"3"}}
 		_ = m.RespondMsg(end) // as well
 	})
-	if err != nil {
+	if err = errors.Join(err, nc.Flush()); err != nil { // the server knows of it before it is asked for
 		t.Fatal(err)
 	}
 	for n := range int64(4) {
