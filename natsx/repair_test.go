@@ -157,7 +157,8 @@ func TestReadLaggingReplica(t *testing.T) {
 	] }`, direct, direct))
 	c := start(t, Options{URL: srv.URL, CreateStream: true, Partitions: 1})
 	var answered atomic.Int64
-	_, err := srv.Conn(t).Subscribe("lagging", func(m *nats.Msg) {
+	nc := srv.Conn(t)
+	_, err := nc.Subscribe("lagging", func(m *nats.Msg) {
 		end := nats.NewMsg(m.Reply)
 		end.Header.Set("Status", "404")
 		if answered.Add(1)%2 == 0 {
@@ -169,7 +170,7 @@ func TestReadLaggingReplica(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err != nil {
+	if err = errors.Join(err, nc.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	pub := srv.Publisher(t)
