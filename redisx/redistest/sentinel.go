@@ -51,22 +51,6 @@ func StartSentinel(tb testing.TB) *Sentinel {
 	return s
 }
 
-// InStep returns when the replica has all that the master had taken by the call.
-func (s *Sentinel) InStep() {
-	s.tb.Helper()
-	master := s.Master()
-	replica := s.Servers[0]
-	if replica == master {
-		replica = s.Servers[1]
-	}
-	offset := func(of *Server, field string) int {
-		n, _ := strconv.Atoi(of.Info(field))
-		return n
-	}
-	taken := offset(master, "master_repl_offset")
-	waitFor(s.tb, "the replica to be in step", func() bool { return offset(replica, "slave_repl_offset") >= taken })
-}
-
 // Master is the server that the sentinel calls master now.
 func (s *Sentinel) Master() *Server {
 	s.tb.Helper()
