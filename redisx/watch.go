@@ -102,7 +102,7 @@ func (w *watch) moved(n int, id, inc string) {
 	}
 	if known := w.c.part[n].known.Load(); known == nil || *known != inc {
 		w.c.counts.bumps.Inc()
-		w.c.opt.Log.Warn().Int("partition", n).Msg("another Redis master: new incarnation")
+		w.c.opt.Log.Warn().Int("partition", n).Bool("emptied", inc == "").Msg("another Redis master: new incarnation")
 	}
 	if inc != "" {
 		w.c.learn(n, inc)

@@ -58,7 +58,8 @@ func TestSlowIsToldOfGaps(t *testing.T) {
 	read()
 	c.Eventually(arrival, "the slow one is told, and goes on", func() bool {
 		publish(1)
-		return slow.Count("gap") > 0 && slow.Events()[slow.Count("event")-1].Field("event_id") > "e200"
+		got := slow.Events()
+		return slow.Count("gap") > 0 && len(got) > 0 && got[len(got)-1].Field("event_id") > "e200"
 	})
 	if !fast.AwaitEvents(arrival, len(want)) || slow.Closed() != nil {
 		t.Fatalf("%d of %d events, closed %v", fast.Count("event"), len(want), slow.Closed())

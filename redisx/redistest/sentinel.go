@@ -12,6 +12,9 @@ import (
 // masterName is how the sentinel calls the master it watches.
 const masterName = "dws"
 
+// stepKey is written to see that the replica has what was written after it came.
+const stepKey = "redistest:step"
+
 // Sentinel is a master and a replica watched by one sentinel.
 type Sentinel struct {
 	// URL names the sentinel and the master's name, as redisx.Options.URL
@@ -31,7 +34,12 @@ func StartSentinel(tb testing.TB) *Sentinel {
 	master := Start(tb, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 	replica := Start(tb, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
 		"--replicaof", "127.0.0.1 "+strconv.Itoa(master.p.port))
-	waitFor(tb, "the replica to be in step", func() bool { return replica.Info("master_link_status") == "up" })
+	// The link's status says that the snapshot is there, not that anything follows it: the master keeps what is
+	// written until it has seen the process that wrote the snapshot end, up to a second.
+	waitFor(tb, "the snapshot to be there", func() bool { return replica.Info("master_link_status") == "up" })
+	master.Do("SET", stepKey, "1")
+	waitFor(tb, "the replica to be in step", func() bool { return replica.Do("EXISTS", stepKey) == int64(1) })
+	master.Do("DEL", stepKey)
 
 	s := &Sentinel{tb: tb, Servers: [2]*Server{master, replica}}
 	s.watcher = newProcess(tb)
