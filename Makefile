@@ -51,8 +51,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 prove: build ## the long proofs: minutes instead of seconds, victoria-metrics, promtool
 	@.ci/prove
 
-figures: ## README's tables of figures, each the median of three runs: half an hour, nothing else on the machine
-	@.tools/need redis-server=redis-server; ulimit -n $$(ulimit -Hn); go test -tags figures -count=1 -timeout 2h -run TestFigures -v ./server
+figures: ## README's tables of figures, each the median of three runs: 35 minutes, nothing else on the machine
+	@.tools/need redis-server=redis-server; ulimit -n $$(ulimit -Hn); go test -tags figures -count=1 -timeout 2h -parallel 3 -run TestFigures -v ./server
 
 image: ## the container image
 	docker build -f .deploy/Dockerfile --build-arg VERSION=$(VERSION) -t daisi-ws:$(VERSION) .
