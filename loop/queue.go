@@ -59,6 +59,25 @@ func (q *queue) append(later *queue) {
 	later.reset()
 }
 
+// shrink gives the room of frames that were taken to those that come, once they
+// are the half of a lane. A socket that is never quite empty, for it reads as
+// fast as it is given, would have a lane of all that it was ever given.
+func (q *queue) shrink() {
+	q.control, q.nextC = untaken(q.control, q.nextC)
+	q.events, q.nextE = untaken(q.events, q.nextE)
+}
+
+// untaken moves the frames from next on to the front where they are no more than
+// those before, so that each frame is moved once on average.
+func untaken(lane []*Frame, next int) ([]*Frame, int) {
+	if next < len(lane)-next {
+		return lane, next
+	}
+	n := copy(lane, lane[next:])
+	clear(lane[n:])
+	return lane[:n], 0
+}
+
 // dropEvents takes the event lane out; it returns bytes and event copies.
 func (q *queue) dropEvents() (bytes, events int) {
 	for i := q.nextE; i < len(q.events); i++ {

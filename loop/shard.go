@@ -131,6 +131,7 @@ func (s *shard) putBack(c *Conn, q *queue) {
 		s.recycle(q)
 		return
 	}
+	q.shrink()
 	if c.q != nil {
 		q.append(c.q)
 		s.recycle(c.q)
