@@ -19,7 +19,9 @@ type load struct {
 	burst     int
 }
 
-func (l load) String() string { return fmt.Sprintf("%d (%g/s, %d at once)", l.receivers, l.rate, l.burst) }
+func (l load) String() string {
+	return fmt.Sprintf("%d (%g/s, %d at once)", l.receivers, l.rate, l.burst)
+}
 
 func figureStart(t *testing.T, o clustertest.Options) *clustertest.Cluster {
 	t.Helper()
