@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/daisi/daisi-ws/bench"
 )
@@ -55,7 +56,8 @@ func Compare(a, b []*bench.Report, o CompareOptions) (*Comparison, error) {
 	}
 	c := new(Comparison)
 	broken := slices.ContainsFunc(b, func(r *bench.Report) bool { return r.Exit == bench.ExitBroken })
-	a, b = c.usable("a", a), c.usable("b", b)
+	seen := map[string]string{}
+	a, b = c.usable("a", a, seen), c.usable("b", b, seen)
 	c.RunsA, c.RunsB = len(a), len(b)
 	if err := c.alike(a, b); err != nil {
 		return nil, err
@@ -76,17 +78,25 @@ func Compare(a, b []*bench.Report, o CompareOptions) (*Comparison, error) {
 	for _, name := range names {
 		c.Differences = append(c.Differences, o.judge(name, a, b))
 	}
-	c.conclude()
+	c.conclude(o.Alpha)
 	return c, nil
 }
 
-func (c *Comparison) usable(side string, list []*bench.Report) (out []*bench.Report) {
+// usable are the runs that count, each once: two copies of one run are no
+// evidence of anything. seen are those that counted so far, and on which side.
+func (c *Comparison) usable(side string, list []*bench.Report, seen map[string]string) (out []*bench.Report) {
 	for _, r := range list {
-		if r.Exit == bench.ExitPass || r.Exit == bench.ExitThreshold {
+		id := r.Run + r.Started.Format(time.RFC3339Nano)
+		before, twice := seen[id]
+		switch {
+		case r.Exit != bench.ExitPass && r.Exit != bench.ExitThreshold:
+			c.Void = append(c.Void, fmt.Sprintf("%s: run %s: %s", side, r.Run, r.Result))
+		case twice:
+			c.Void = append(c.Void, fmt.Sprintf("%s: run %s: it is among those of %s already", side, r.Run, before))
+		default:
+			seen[id] = side
 			out = append(out, r)
-			continue
 		}
-		c.Void = append(c.Void, fmt.Sprintf("%s: run %s: %s", side, r.Run, r.Result))
 	}
 	return out
 }
@@ -235,17 +245,20 @@ func values(list []*bench.Report, name string) (out []float64) {
 	return out
 }
 
-func (c *Comparison) conclude() {
+func (c *Comparison) conclude(alpha float64) {
 	count := map[string]int{}
 	for _, d := range c.Differences {
 		count[d.Verdict]++
 	}
 	c.Exit = bench.ExitPass
+	// Each figure has its own chance to be taken for different; who reads of one
+	// among many must know.
+	noise := fmt.Sprintf(" (of so many, noise alone makes %.1g look different)", alpha*float64(len(c.Differences)))
 	switch {
 	case count["worse"] > 0:
-		c.Exit, c.Verdict = bench.ExitThreshold, fmt.Sprintf("b is worse in %d of %d figures", count["worse"], len(c.Differences))
+		c.Exit, c.Verdict = bench.ExitThreshold, fmt.Sprintf("b is worse in %d of %d figures", count["worse"], len(c.Differences))+noise
 	case count["better"] > 0:
-		c.Verdict = fmt.Sprintf("b is better in %d of %d figures, worse in none", count["better"], len(c.Differences))
+		c.Verdict = fmt.Sprintf("b is better in %d of %d figures, worse in none", count["better"], len(c.Differences)) + noise
 	default:
 		c.Verdict = fmt.Sprintf("no difference beyond noise in %d figures", len(c.Differences))
 	}

@@ -2,17 +2,17 @@ package view
 
 import (
 	"bytes"
-	"fmt"
+	"crypto/rand"
 	"strings"
 	"testing"
 
 	"github.com/daisi/daisi-ws/bench"
 )
 
-// runs are reports whose p99 and rate are these.
+// runs are reports whose p99 and rate are these, each of a run of its own.
 func runs(p99 ...float64) (list []*bench.Report) {
 	for i, v := range p99 {
-		r := &bench.Report{Scenario: "fanout", Run: fmt.Sprint(i), Machine: bench.Machine{CPU: "x", Cores: 2}, Options: map[string]any{"rate": 500.0, "seed": i}, Latencies: map[string]bench.Latency{"delivery": {Count: 10, P99: v, P50: 0.001 + float64(i%3)*1e-6}}}
+		r := &bench.Report{Scenario: "fanout", Run: rand.Text(), Machine: bench.Machine{CPU: "x", Cores: 2}, Options: map[string]any{"rate": 500.0, "seed": i}, Latencies: map[string]bench.Latency{"delivery": {Count: 10, P99: v, P50: 0.001 + float64(i%3)*1e-6}}}
 		r.Add("delivery_rate", 1/v, "1/s", "")
 		r.Add("sessions", v*1e5, "", "")
 		list = append(list, r)
@@ -46,7 +46,9 @@ func TestCompareSuccess(t *testing.T) {
 		}
 	}
 	f(bench.ExitPass, "better in 2", slow, fast, CompareOptions{})
-	f(bench.ExitPass, "no difference", slow, slow, CompareOptions{})
+	f(bench.ExitPass, "no difference", slow, runs(0.0050, 0.0051, 0.0052, 0.0053, 0.0054), CompareOptions{})
+	// Two of them equal, as is common of percentiles: worse all the same.
+	f(bench.ExitThreshold, "worse in 2 of", runs(0.0030, 0.0031, 0.0032, 0.0033, 0.0033), slow, CompareOptions{})
 	// Noise as large as the difference.
 	f(bench.ExitPass, "no difference", runs(0.003, 0.009, 0.004, 0.008, 0.005), runs(0.0035, 0.0095, 0.0045, 0.0085, 0.0055), CompareOptions{})
 	// Certain, and too small to matter.
@@ -73,6 +75,18 @@ func TestCompareLeavesOut(t *testing.T) {
 	}
 }
 
+// A run counts once, however often its report is given.
+func TestCompareCountsRunsOnce(t *testing.T) {
+	a, b := runs(5, 5.1, 5.2, 5.3, 5.4), runs(3, 3.1)
+	b = append(b, b[0], b[1], b[0])
+	if c, err := Compare(a, b, CompareOptions{}); err != nil || c.Exit != bench.ExitError || c.RunsB != 2 || len(c.Void) != 3 {
+		t.Errorf("one side: %+v, %v", c, err)
+	}
+	if c, err := Compare(a, append(runs(3, 3.1, 3.2, 3.3), a[0]), CompareOptions{}); err != nil || c.Exit != bench.ExitError || c.RunsA != 5 || c.RunsB != 4 {
+		t.Errorf("both sides: %+v, %v", c, err)
+	}
+}
+
 func TestCompareFailure(t *testing.T) {
 	f := func(want string, change func(r *bench.Report), o CompareOptions) {
 		t.Helper()
@@ -96,7 +110,7 @@ func TestCompareWrite(t *testing.T) {
 	if err := c.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"a (5 runs)", "delivery.p99", "5.20 s", "3.20 s", "-38.5 %", "0.0079", "-1.00", "better"} {
+	for _, want := range []string{"a (5 runs)", "delivery.p99", "5.20 s", "3.20 s", "-38.5 %", "0.0079", "-1.00", "better", "noise alone"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, &b)
 		}
