@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -96,6 +97,9 @@ func (f *common) localFlags(fs *flag.FlagSet) {
 // start runs a scenario, with a cluster of its own if one is asked for, and
 // with spawned workers.
 func (f *common) start(ctx context.Context, base bench.Options, do starter) (*bench.Report, error) {
+	if f.spawned && base.Crew.Workers <= 0 {
+		return nil, errors.New("-spawn starts -workers, and there are none: how many?")
+	}
 	var local *bench.Local
 	if f.local.Pods > 0 {
 		o := f.local

@@ -53,7 +53,7 @@ func commonFlags(fs *flag.FlagSet) *common {
 	fs.StringVar(&f.sources, "source", "", "local addresses, comma separated; empty: 127.0.0.1-8 for loopback doors")
 	fs.IntVar(&b.LoginWorkers, "login-workers", 32, "logins under way at once")
 	fs.Float64Var(&b.LoginRate, "login-rate", 0, "logins a second, by schedule; 0: as fast as the workers go")
-	fs.DurationVar(&b.LoginTimeout, "login-timeout", 0, "until `ready`; 0: 15s")
+	fs.DurationVar(&b.LoginTimeout, "login-timeout", 0, "until ready; 0: 15s")
 	fs.IntVar(&b.LoginRetries, "login-retries", 5, "after 429 and 503; < 0: none")
 	fs.DurationVar(&b.DrainTime, "drain", 0, "how long outstanding events are awaited while none comes; 0: 10s")
 	fs.DurationVar(&b.Settle, "settle", 0, "between the ramp and the reading of memory; 0: 10s")
@@ -74,6 +74,9 @@ func commonFlags(fs *flag.FlagSet) *common {
 func (f *common) options(log io.Writer) (o bench.Options, err error) {
 	o = f.base
 	o.Addrs, o.Internal, o.Log = words(f.addr), words(f.internal), zerolog.Nop()
+	if err := writable(f.json, f.html); err != nil {
+		return o, err
+	}
 	if o.PIDs, err = ints(f.pids); err != nil {
 		return o, fmt.Errorf("read -pid: %w", err)
 	}
@@ -100,6 +103,28 @@ func (f *common) options(log io.Writer) (o bench.Options, err error) {
 		o.Progress = live(log, f.title).Show
 	}
 	return o, nil
+}
+
+// writable says before the run what would else be lost after it.
+func writable(names ...string) error {
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		_, before := os.Stat(name)
+		file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+		err = file.Close()
+		if errors.Is(before, os.ErrNotExist) {
+			err = errors.Join(err, os.Remove(name)) // nothing is left of a run that does not begin
+		}
+		if err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+	}
+	return nil
 }
 
 func (f *common) tls() (*tls.Config, error) {

@@ -91,7 +91,7 @@ func tell(r *bench.Report, err error, f *common, out io.Writer) (bench.Exit, err
 		failed = errors.Join(failed, view.WriteHTMLFile(f.html, r))
 	}
 	if failed != nil {
-		return bench.ExitError, failed
+		return r.Exit.Worse(bench.ExitError), failed // which hides no broken promise
 	}
 	return r.Exit, nil // err is in the report, and was printed with it
 }

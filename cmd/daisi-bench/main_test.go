@@ -89,8 +89,43 @@ func TestRunFailure(t *testing.T) {
 	f("two arguments", "compare", "a.json")
 	f("no file", "compare", "/nonexistent/a.json", "b.json")
 	f("not defined", "doctor", "-nonsense")
+	f("no setting \"GOGOGO\"", "tune", "-only", "GOGC,GOGOGO")
+	f("-workers", "fanout", "-spawn", "-quiet")
+	f("write report", "fanout", "-json", "/nonexistent/report.json")
+	f("write report", "fanout", "-html", "/nonexistent/report.html")
 	f("process has ended", "tune", "-redis-server", "true", "-nats-server", "true", "-runs", "1")
 	f("no such file", "html", "/nonexistent.json")
+}
+
+// A report that can't be written hides no broken promise.
+func TestTellFailure(t *testing.T) {
+	f := func(was, want bench.Exit) {
+		t.Helper()
+		var out bytes.Buffer
+		code, err := tell(&bench.Report{Exit: was}, nil, &common{json: "/nonexistent/report.json"}, &out)
+		if code != want || err == nil {
+			t.Errorf("exit %d, error %v, want %d", code, err, want)
+		}
+	}
+	f(bench.ExitBroken, bench.ExitBroken)
+	f(bench.ExitPass, bench.ExitError)
+	f(bench.ExitThreshold, bench.ExitError)
+}
+
+func TestWritable(t *testing.T) {
+	kept, made := filepath.Join(t.TempDir(), "kept"), filepath.Join(t.TempDir(), "made")
+	if err := os.WriteFile(kept, []byte("report"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writable(kept, "", made); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(kept); err != nil || string(b) != "report" {
+		t.Errorf("the former report is %q, %v", b, err)
+	}
+	if _, err := os.Stat(made); err == nil {
+		t.Error("a file was left")
+	}
 }
 
 func TestFlagsSuccess(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/daisi/daisi-ws/bench"
@@ -183,6 +184,11 @@ func tune(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, e
 			o.Knobs = append(o.Knobs, k)
 		}
 	}
+	for _, name := range words(*only) {
+		if !slices.ContainsFunc(o.Knobs, func(k local.Knob) bool { return k.Name == name }) {
+			return bench.ExitError, fmt.Errorf("read -only: no setting %q is swept here; there are %s", name, strings.Join(knobNames(), ", "))
+		}
+	}
 	o.Told = func(s string) { fmt.Fprintln(log, s) }
 	list, err := local.Tune(ctx, o)
 	if len(list) > 0 {
@@ -192,4 +198,11 @@ func tune(ctx context.Context, args []string, out, log io.Writer) (bench.Exit, e
 		return bench.ExitError, err
 	}
 	return bench.ExitPass, nil
+}
+
+func knobNames() (list []string) {
+	for _, k := range local.Knobs(runtime.NumCPU()) {
+		list = append(list, k.Name)
+	}
+	return list
 }
