@@ -30,6 +30,7 @@ func (s script) deed(st *Stage, p Step, c cast, rng *rand.Rand) func(context.Con
 		pace.Rate = p.Pace / float64(max(part.Count, 1))
 		return func(ctx context.Context) error {
 			if p.Do == DeedStorm {
+				pace.Together = true
 				st.Fleet.leaveAll()
 			}
 			return st.loginAt(ctx, list, pace, nil)

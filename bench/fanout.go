@@ -37,7 +37,19 @@ type FanoutOptions struct {
 // Fanout runs the fanout scenario.
 func Fanout(ctx context.Context, o FanoutOptions) (*Report, error) {
 	o = o.withDefaults()
+	if err := eventful(o.Rate, o.Duration); err != nil && o.During == nil {
+		return nil, fmt.Errorf("check options: %w", err)
+	}
 	return Run(ctx, o.Options, fanout{o})
+}
+
+// eventful is an error if no event falls into so much time: there would be
+// nothing to find fault with.
+func eventful(rate float64, during time.Duration) error {
+	if rate*during.Seconds() < 1 {
+		return fmt.Errorf("not one event falls into %v at %v a second", during, rate)
+	}
+	return nil
 }
 
 func (o FanoutOptions) withDefaults() FanoutOptions {

@@ -55,12 +55,13 @@ type Feed struct {
 	id       uint64
 	subjects map[subjectKey]string
 	buf      []byte
+	freed    time.Time // when NATS last let us go on that had held us up
 
 	mu   sync.Mutex
 	ring []sent // by id modulo Window
 
 	acked, refused, stalls atomic.Int64
-	lag                    Hist // sent - due, while NATS did not hold us up
+	lag                    Hist // sent - due, or since NATS let us go on when that was later: what it kept from us is not our fault
 }
 
 type subjectKey struct {
@@ -150,8 +151,10 @@ func (f *Feed) Publish(ctx context.Context, p *Page, topic uint16, due time.Time
 	}
 	n, k := p.add(topic)
 	now := time.Now()
-	if !held {
-		f.lag.Record(0, now.Sub(due))
+	if held {
+		f.freed = now
+	} else {
+		f.lag.Record(0, now.Sub(later(due, f.freed)))
 	}
 	m := Mark{Run: f.book.Run, Page: p.index, Topic: topic, N: n, K: k, Due: due.UnixNano(), Sent: now.UnixNano()}
 	size := f.opts.Size
@@ -169,6 +172,13 @@ func (f *Feed) Publish(ctx context.Context, p *Page, topic uint16, due time.Time
 		f.settle(f.id-1, false)
 	}
 	return nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // room waits until slot is free, giving up on what it holds after AckTimeout.

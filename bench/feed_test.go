@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/daisi/daisi-ws/natsx/natstest"
 )
 
@@ -65,6 +67,38 @@ func TestFeedUnsure(t *testing.T) {
 	}
 	if b.Unsure() != 10 || b.Published() != 10 {
 		t.Errorf("published %d, unsure %d; want 10, 10", b.Published(), b.Unsure())
+	}
+}
+
+// NATS keeps the feed for 0.5 s: what was due meanwhile is late for its sake.
+func TestFeedHeld(t *testing.T) {
+	host := natstest.Start(t)
+	host.MakeStream(t, "wa_stream", "elsewhere.>")
+	nc := host.Conn(t)
+	began := time.Now()
+	_, err := nc.Subscribe("websocket.>", func(m *nats.Msg) {
+		_ = Wait(context.Background(), began.Add(500*time.Millisecond))
+		_ = m.Respond([]byte(`{"stream":"wa_stream","seq":1}`))
+	})
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, p := testPage()
+	f, err := OpenFeed(t.Context(), b, FeedOptions{URL: host.URL, Window: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Play(t.Context(), Pacer{Start: began, Rate: 200}, 150, func(int) (*Page, uint16) { return p, 0 }); err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.Stats()
+	// More than half were due while nothing came through, or right after it.
+	if err != nil || s.Stalls == 0 || s.Lag.Count < 50 || s.Lag.P99 > maxFeedLag.Seconds() {
+		t.Errorf("stats %+v, error %v", s, err)
 	}
 }
 

@@ -43,6 +43,7 @@ const (
 	wrongKeep    wrong = "keep" // older sockets of a key live on
 	wrongLate    wrong = "late" // older sockets are closed late
 	wrongRefuse  wrong = "refuse"
+	wrongStray   wrong = "stray" // besides, an event that nobody of the run published
 )
 
 // gate is a tiny gateway of several doors that speaks wire.md, for one process
@@ -54,6 +55,7 @@ type gate struct {
 	doors  []string
 	nats   string
 	stop   func() // ends all sockets
+	pause  func() // before each login; nil: none
 	secure bool
 	roots  *x509.CertPool // with secure
 
@@ -184,6 +186,9 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	g.from[r.RemoteAddr[:strings.LastIndexByte(r.RemoteAddr, ':')]]++
 	g.mu.Unlock()
+	if g.pause != nil {
+		g.pause()
+	}
 	early, _ := buf.Reader.Peek(buf.Reader.Buffered())
 	s := g.admit(session.Key{Company: claims.Company, Agent: claims.Agent, User: claims.User}, r.URL.Query().Get("chat"))
 	if err := g.engine.Adopt(s.conn, nc, early, loop.UpgradeResponse(key, "", nil)); err != nil {
@@ -311,6 +316,8 @@ func (g *gate) meddle(s *gateSession, r session.Route, body []byte, f *loop.Fram
 		mark.N += 1 << 20
 		_ = s.conn.Queue(event(AppendBody(nil, &Page{Topics: make([]Topic, 9)}, mark, 260), g.seq))
 		done = wrongForge
+	case wrongStray:
+		_ = s.conn.Queue(event([]byte(`{"event_id":"1","company_id":"acme","row_data":{}}`), g.seq))
 	case wrongSeq:
 		_ = s.conn.Queue(event(body, 1))
 	case wrongGap:
@@ -322,7 +329,7 @@ func (g *gate) meddle(s *gateSession, r session.Route, body []byte, f *loop.Fram
 		return false
 	}
 	g.wrong = wrongNothing
-	return done != wrongRepeat && done != wrongTenant && done != wrongChat && done != wrongForge
+	return done != wrongRepeat && done != wrongTenant && done != wrongChat && done != wrongForge && done != wrongStray
 }
 
 func (g *gate) stray(f *loop.Frame, to func(*gateSession) bool) {

@@ -39,6 +39,14 @@ func (h *Hist) Record(hint uint32, d time.Duration) {
 	_ = s.h.RecordValue(v)
 }
 
+// twin is a latency from the due instant, and beside it from the sending.
+type twin struct{ due, raw Hist }
+
+func (t *twin) login(l LoginTime) {
+	t.due.Record(l.hint, l.FromDue)
+	t.raw.Record(l.hint, l.FromSent)
+}
+
 // Reset forgets all that was recorded.
 func (h *Hist) Reset() {
 	for i := range h.shards {

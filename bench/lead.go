@@ -26,7 +26,7 @@ func lead(ctx context.Context, o Options, s Scenario, number uint64) (*Report, e
 	}
 	defer g.close()
 	o.Company, o.Seed = checked.Company, checked.Seed
-	orString(&o.Company, fmt.Sprintf("bench-%x", number))
+	orString(&o.Company, ownCompany(number))
 	job := crewJob{
 		ID: fmt.Sprintf("%x", number), Scenario: kindOf(s), Options: raw, Run: number, Seed: o.Seed, Company: o.Company,
 	}
@@ -57,7 +57,6 @@ func (st *Stage) gather(g *guide) {
 	for _, err := range g.lost() {
 		r.fail(err)
 	}
-	r.Generator.CPU = 0
 	for i, o := range reports {
 		if o == nil {
 			continue

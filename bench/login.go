@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,10 +31,18 @@ type Login struct {
 
 // LoginPace is how fast a Fleet logs in.
 type LoginPace struct {
-	Rate    float64       // a second, by schedule; 0: as fast as Workers allow
-	Workers int           // logins under way at once
-	Timeout time.Duration // of one attempt, until the session is live
-	Retries int           // after 429 and 503, no earlier than they ask for
+	Rate     float64       // a second, by schedule; 0: as fast as Workers allow
+	Together bool          // with Rate 0: all are due at once, so the last one's time holds its wait for a worker
+	Workers  int           // logins under way at once
+	Timeout  time.Duration // of one attempt, until the session is live
+	Retries  int           // after 429 and 503, no earlier than they ask for
+}
+
+// LoginTime is how long a login took to `ready`.
+type LoginTime struct {
+	hint     uint32        // spreads writers
+	FromDue  time.Duration // from the instant when it was due by the pace
+	FromSent time.Duration // from the first byte of the attempt that came through
 }
 
 // LoginStats says how logins went.
@@ -43,6 +53,19 @@ type LoginStats struct {
 	Refused map[string]int64 `json:"refused,omitempty"` // by status and code, retried ones too
 	Failed  map[string]int64 `json:"failed,omitempty"`  // without an answer, by cause; at most 16 kinds
 	Seconds float64          `json:"seconds"`
+}
+
+// usual is what most of those that did not come through met with.
+func (s *LoginStats) usual() (what string) {
+	most := int64(0)
+	for _, m := range []map[string]int64{s.Refused, s.Failed} {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if m[k] > most {
+				most, what = m[k], k
+			}
+		}
+	}
+	return what
 }
 
 // maxCauses bounds the table of causes: their text may hold ports.
@@ -57,9 +80,8 @@ type loginTally struct {
 
 // Login opens the sockets by the pace and returns when each is live or failed;
 // failures are counted, not returned. each, if not nil, hears of every login
-// that came through (any goroutine): its index and its time, from the first
-// byte sent to `ready`. Error: ctx ended.
-func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPace, each func(i int, took time.Duration)) (LoginStats, error) {
+// that came through (any goroutine). Error: ctx ended.
+func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPace, each func(LoginTime)) (LoginStats, error) {
 	tally := &loginTally{refused: make(map[string]int64), failed: make(map[string]int64)}
 	f.asked.Add(int64(len(list)))
 	schedule := Pacer{Start: time.Now(), Rate: pace.Rate}
@@ -69,10 +91,11 @@ func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPa
 		workers.Go(func() {
 			for i := next.Add(1) - 1; int(i) < len(list) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				due := schedule.Due(int(i))
-				if pace.Rate <= 0 {
-					due = time.Now()
-				} else if Wait(ctx, due) != nil {
+				if pace.Rate > 0 && Wait(ctx, due) != nil {
 					return
+				}
+				if pace.Rate <= 0 && !pace.Together {
+					due = time.Now()
 				}
 				took, err := f.attempts(ctx, o, list[i], pace, tally)
 				if err != nil {
@@ -81,11 +104,12 @@ func (f *Fleet) Login(ctx context.Context, o *Oracle, list []Login, pace LoginPa
 				}
 				tally.ok.Add(1)
 				f.logins.Add(1)
-				f.login.Record(uint32(i), time.Since(due))
-				f.pulse.login.Record(time.Since(due))
-				f.loginRaw.Record(uint32(i), took)
+				through := LoginTime{hint: uint32(i), FromDue: time.Since(due), FromSent: took}
+				f.login.Record(through.hint, through.FromDue)
+				f.pulse.login.Record(through.FromDue)
+				f.loginRaw.Record(through.hint, took)
 				if each != nil {
-					each(int(i), took)
+					each(through)
 				}
 			}
 		})

@@ -84,9 +84,9 @@ func (s million) run(ctx context.Context, st *Stage) error {
 	}
 	moved := s.drawn(st, rng)
 	err := st.Phase(ctx, phaseTakeover, func() error {
-		var took Hist
-		err := st.Login(ctx, moved, func(i int, d time.Duration) { took.Record(uint32(i), d) })
-		st.AddLatency(phaseTakeover, &took)
+		var took twin
+		err := st.Login(ctx, moved, took.login)
+		st.addTwin(phaseTakeover, &took)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,9 @@ func (s million) count(ctx context.Context, st *Stage) error {
 	if err != nil {
 		return err
 	}
-	st.Report.Counts[countActive] = int64(m.Total(metricActive))
+	if len(st.Options.Internal) > 0 { // who was not asked did not say 0
+		st.Report.Counts[countActive] = int64(m.Total(metricActive))
+	}
 	locks, err := st.Redis.Locks(ctx, st.Options.Company)
 	if errors.Is(err, errNoRedis) {
 		return nil

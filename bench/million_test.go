@@ -66,6 +66,17 @@ func TestMillionCounts(t *testing.T) {
 	f(0, -1, ExitThreshold)
 }
 
+// Gateways that nobody asks have not said that they hold none.
+func TestMillionFromOutside(t *testing.T) {
+	t.Parallel()
+	o := millionSmall(t, 0, 0)
+	o.Internal, o.Redis = nil, ""
+	r, err := Million(t.Context(), o)
+	if _, known := r.Figure("server_off"); err != nil || r.Exit != ExitPass || known {
+		t.Fatalf("error %v:\n%s", err, tableOf(r))
+	}
+}
+
 // A run that would take the last memory stops by itself, and says with what.
 func TestMillionStopsBeforeMemoryIsOut(t *testing.T) {
 	t.Parallel()

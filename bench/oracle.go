@@ -10,8 +10,9 @@ import (
 // are fed by the pollers, its Verdict is asked for once they are quiet.
 type Oracle struct {
 	// Static after NewOracle.
-	book  *Book
-	rough bool // the run breaks things: gaps have a cause
+	book     *Book
+	rough    bool // the run breaks things: gaps have a cause
+	secluded bool // its companies are the run's own, so nobody else has events for them
 
 	// Any goroutine.
 	received, foreign, gaps, takeovers atomic.Int64

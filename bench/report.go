@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -156,8 +157,13 @@ func (r *Report) fail(err error) {
 
 // judge checks thresholds and decides the exit code.
 func (r *Report) judge(thresholds []Threshold) {
+	cut := len(r.Errors) > 0 || r.Interrupted
 	for _, t := range thresholds {
-		if err := r.check(&t); err != nil {
+		err := r.check(&t)
+		if cut && errors.Is(err, errNoFigure) {
+			continue // it did not come to that, and why is said already
+		}
+		if err != nil {
 			r.fail(err)
 			continue
 		}

@@ -85,6 +85,9 @@ func run(ctx context.Context, o Options, s Scenario, number uint64, crew meeter)
 	defer st.Scraper.Close()
 	defer st.Redis.Close()
 	defer st.desk.close()
+	if err := st.Sampler.present(); err != nil {
+		return nil, fmt.Errorf("check options: %w", err)
+	}
 	st.crew = crew
 
 	// What the run needs to the very end outlives an interruption.
@@ -114,7 +117,8 @@ func run(ctx context.Context, o Options, s Scenario, number uint64, crew meeter)
 }
 
 func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
-	orString(&o.Company, fmt.Sprintf("bench-%x", run))
+	own := ownCompany(run)
+	orString(&o.Company, own)
 	redis, err := NewRedisReader(o.Redis)
 	if err != nil {
 		return nil, err
@@ -136,6 +140,7 @@ func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
 		st.follower.every = o.Follow
 	}
 	st.Oracle = NewOracle(st.Book)
+	st.Oracle.secluded = o.Company == own
 	st.Sampler = NewSampler(o.PIDs, st.fillSample)
 	if len(o.Addrs) > 0 {
 		if o.Mint == nil {
@@ -153,6 +158,9 @@ func newStage(o Options, s Scenario, run uint64) (*Stage, error) {
 	}
 	return st, nil
 }
+
+// ownCompany is how the company ids of a run begin that is given none.
+func ownCompany(run uint64) string { return fmt.Sprintf("bench-%x", run) }
 
 // sample fills in what is so now, here.
 func (st *Stage) sample(s *Sample) {
@@ -222,12 +230,12 @@ func (st *Stage) OpenFeed(ctx context.Context, size int) (err error) {
 }
 
 // Login opens sockets and adds what came of it to the report.
-func (st *Stage) Login(ctx context.Context, list []Login, each func(i int, took time.Duration)) error {
+func (st *Stage) Login(ctx context.Context, list []Login, each func(LoginTime)) error {
 	return st.loginAt(ctx, list, st.Pace(), each)
 }
 
 // loginAt is Login at a pace of its own.
-func (st *Stage) loginAt(ctx context.Context, list []Login, pace LoginPace, each func(i int, took time.Duration)) error {
+func (st *Stage) loginAt(ctx context.Context, list []Login, pace LoginPace, each func(LoginTime)) error {
 	if err := st.desk.fill(ctx, list, pace.Workers); err != nil {
 		return err
 	}
@@ -279,7 +287,9 @@ func (st *Stage) wind(ctx context.Context, short bool) {
 	}
 	v := st.Oracle.Verdict()
 	r.Oracle, r.Closes, r.ErrorFrames = &v, st.Fleet.Closes(), st.Fleet.ErrorFrames()
-	if r.Logins != nil && r.Logins.OK > 0 && st.Fleet.Open() == 0 {
+	if l := r.Logins; l != nil && l.Asked > 0 && l.OK == 0 {
+		r.fail(fmt.Errorf("none of %d logins came through (%s): look at -addr, the API key and the key for tokens", l.Asked, l.usual()))
+	} else if l != nil && l.OK > 0 && st.Fleet.Open() == 0 {
 		r.fail(errors.New("no socket was left at the end: did the server end?"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -305,12 +315,13 @@ func (st *Stage) conclude(s Scenario) {
 	for name, h := range hists {
 		st.AddLatency(name, h)
 	}
-	lag, err := st.watchdog.lag.Summary()
-	r.fail(err)
-	r.Generator.Lag = lag
-	r.Generator.judge(st.busiest, st.untimed || st.Options.Untimed)
 	if g, ok := st.crew.(*guide); ok {
-		st.gather(g)
+		st.gather(g) // each worker has judged itself; the guide bears no load
+	} else {
+		lag, err := st.watchdog.lag.Summary()
+		r.fail(err)
+		r.Generator.Lag = lag
+		r.Generator.judge(st.busiest, st.untimed || st.Options.Untimed)
 	}
 	if !st.guides() {
 		return
@@ -323,6 +334,9 @@ func (st *Stage) conclude(s Scenario) {
 	}
 	if st.Fleet != nil {
 		st.count()
+	}
+	if v := r.Oracle; v != nil && v.Published > 0 && v.Met == 0 && len(r.Errors) == 0 && !r.Interrupted {
+		r.fail(fmt.Errorf("nothing was measured: of %d events (%d unsure) no copy came that was owed to a session", v.Published, v.Unsure))
 	}
 	list, err := parseThresholds(st.thresholds + "," + st.Options.Thresholds)
 	r.fail(err)
@@ -360,6 +374,12 @@ func (st *Stage) AddLatency(name string, h *Hist) {
 	if l.Count > 0 {
 		st.Report.Latencies[name] = l
 	}
+}
+
+// addTwin adds both histograms of a latency.
+func (st *Stage) addTwin(name string, t *twin) {
+	st.AddLatency(name, &t.due)
+	st.AddLatency(name+"_raw", &t.raw)
 }
 
 // addLogins adds one more round of logins.

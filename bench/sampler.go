@@ -289,6 +289,21 @@ func (s *Sampler) Processes() ([]Process, error) {
 	return ps, nil
 }
 
+// present is an error if there is no such process as one that is to be watched:
+// it would seem to cost nothing.
+func (s *Sampler) present() error {
+	list, err := s.Processes()
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		if p.Gone {
+			return fmt.Errorf("no process %d (-pid) on this machine", p.PID)
+		}
+	}
+	return nil
+}
+
 // Window begins a measurement; the function it returns ends it.
 func (s *Sampler) Window() (end func() (Usage, error), err error) {
 	u := Usage{KernelIn: ReadKernel()}

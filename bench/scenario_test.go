@@ -110,6 +110,7 @@ func TestFanoutFindsPlantedInServer(t *testing.T) {
 	f(wrongDamage, map[string]int64{"damaged": 1, "lost": 1})
 	f(wrongForge, map[string]int64{"forged": 1})
 	f(wrongSeq, map[string]int64{"out_of_order": 1})
+	f(wrongStray, map[string]int64{"wrong_tenant": 1})
 }
 
 func TestFanoutWSS(t *testing.T) {
@@ -258,8 +259,11 @@ func TestLoginsRefused(t *testing.T) {
 	o := ConnectOptions{Options: g.options(), Sessions: 5, Hold: 10 * time.Millisecond}
 	o.APIKey = "wrong"
 	r, err := Connect(t.Context(), o)
-	if err != nil || !misses(r) || r.Logins.Refused["403 InvalidToken"] != 5 || len(r.Logins.Failed) > 0 {
+	if err != nil || r.Exit != ExitError || r.Logins.Refused["403 InvalidToken"] != 5 || len(r.Logins.Failed) > 0 {
 		t.Fatalf("error %v, logins %+v:\n%s", err, r.Logins, tableOf(r))
+	}
+	if len(r.Errors) != 1 || !strings.Contains(r.Errors[0], "none of 5 logins came through (403 InvalidToken)") || !strings.Contains(tableOf(r), "logins refused") {
+		t.Errorf("what to change is not said:\n%s", tableOf(r))
 	}
 }
 

@@ -96,11 +96,27 @@ func newScript(o ScriptOptions) (script, error) {
 		if p.Share <= 0 {
 			p.Share = defaultShare
 		}
+		if err := p.check(); err != nil {
+			return script{}, fmt.Errorf("read step %d: %w", i+1, err)
+		}
 	}
 	return script{o}, nil
 }
 
 const defaultShare = 0.1
+
+// check refuses a step that would do nothing, or more than it can.
+func (p *Step) check() error {
+	switch {
+	case p.Share > 1:
+		return fmt.Errorf("a share of %v: want one from 0 to 1", p.Share)
+	case p.Do == DeedChurn && p.Pace*p.For.Seconds() < 1:
+		return fmt.Errorf("nobody leaves at a pace of %v users a second for %v: set pace, or a longer for", p.Pace, p.For)
+	case p.Do == DeedNone && p.Rate > 0:
+		return eventful(p.Rate, p.For)
+	}
+	return nil
+}
 
 func orText(s, def string) string {
 	if s == "" {
@@ -241,6 +257,10 @@ func (s script) Figures(st *Stage) {
 		}
 	}
 	if login := st.Phases[phaseLogin]; login != nil {
+		if s.breaks() { // logins may fail while pods are broken, but nobody's first
+			r.Add("never_in", float64(int64(s.Sessions)-login.Logins()), "", "users whose first login did not come through")
+			st.Want("never_in==0")
+		}
 		var last *Phase
 		for _, p := range s.Steps {
 			if ph := st.Phases[p.Name]; ph != nil {

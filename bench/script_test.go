@@ -152,7 +152,10 @@ func TestReadScriptFailure(t *testing.T) {
 		}
 	}
 	f("no steps", "name: x")
-	f("EOF", "")
+	f("no steps", "")
+	f("nobody leaves", "steps: [{do: churn}]")
+	f("a share of 5", "steps: [{do: takeover, share: 5}]")
+	f("not one event", "steps: [{rate: 0.5, for: 1s}]")
 	f("nonsense", "nonsense: 1\nsteps: [{do: storm}]")
 	f("no deed", "steps: [{do: dance}]")
 	f("there is another", "steps: [{do: storm}, {do: storm}]")

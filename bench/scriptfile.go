@@ -49,7 +49,7 @@ func ReadScript(r io.Reader, o ScriptOptions) (ScriptOptions, error) {
 	var f scriptFile
 	dec := yaml.NewDecoder(io.LimitReader(r, maxScript))
 	dec.KnownFields(true)
-	if err := dec.Decode(&f); err != nil {
+	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
 		return o, fmt.Errorf("read script: %w", err)
 	}
 	if len(f.Steps) == 0 {

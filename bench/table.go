@@ -27,6 +27,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	r.tableLatencies(t)
 	r.tableOracle(t)
+	r.tableLogins(t)
 	for _, code := range slices.Sorted(maps.Keys(r.Closes)) {
 		fmt.Fprintf(t, "closed by server\t%d\tcode %s\n", r.Closes[code], code)
 	}
@@ -70,6 +71,19 @@ func (r *Report) tableOracle(t io.Writer) {
 			break
 		}
 		fmt.Fprintf(t, "  %s: %s/%s/%s on %s, %s n=%d seq=%d: %s\n", f.Breach, f.Company, f.Agent, f.User, f.Pod, f.Topic, f.N, f.Seq, f.Detail)
+	}
+}
+
+// tableLogins says what kept logins from coming through, be it at first.
+func (r *Report) tableLogins(t io.Writer) {
+	if r.Logins == nil {
+		return
+	}
+	for _, code := range slices.Sorted(maps.Keys(r.Logins.Refused)) {
+		fmt.Fprintf(t, "logins refused\t%d\t%s\n", r.Logins.Refused[code], code)
+	}
+	for _, cause := range slices.Sorted(maps.Keys(r.Logins.Failed)) {
+		fmt.Fprintf(t, "logins failed\t%d\t%s\n", r.Logins.Failed[cause], cause)
 	}
 }
 

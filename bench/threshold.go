@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -17,7 +18,7 @@ type Threshold struct {
 	Value  float64 `json:"value"`
 	OK     bool    `json:"ok"`
 	Text   string  `json:"text"` // as written
-	Unit   string  `json:"unit"` // of the limit as written: "s", "B", or "" for a plain number or a share
+	Unit   string  `json:"unit"` // of the limit as written: "s", "B", "1/s", "%" (of 1), or "" for a plain number
 }
 
 // thresholdUnits turn what people write into the units of figures: seconds,
@@ -42,7 +43,7 @@ var thresholdUnits = []struct {
 	{"MB", 1e6, "B"},
 	{"GB", 1e9, "B"},
 	{"B", 1, "B"},
-	{"%", 1e-2, ""},
+	{"%", 1e-2, "%"},
 }
 
 // parseThresholds reads "figure op value[unit]" separated by commas; op is one
@@ -104,14 +105,16 @@ func parseQuantity(s string) (value float64, unit string, err error) {
 	return v * factor, unit, nil
 }
 
+var errNoFigure = errors.New("this run has no figure")
+
 // check looks the figure up and compares. Errors: no such figure; a limit in
 // another unit than the figure's. A plain number is taken in the figure's unit.
 func (r *Report) check(t *Threshold) error {
 	v, unit, ok := r.figure(t.Figure)
 	switch {
 	case !ok:
-		return fmt.Errorf("check threshold %q: this run has no figure %q; the nearest it has: %s", t.Text, t.Figure, strings.Join(nearest.Names(t.Figure, r.Names(), 3), ", "))
-	case t.Unit != "" && t.Unit != unit:
+		return fmt.Errorf("check threshold %q: %w %q; the nearest it has: %s", t.Text, errNoFigure, t.Figure, strings.Join(nearest.Names(t.Figure, r.Names(), 3), ", "))
+	case t.Unit != "" && t.Unit != unit && (t.Unit != "%" || unit != ""):
 		return fmt.Errorf("check threshold %q: the limit is in %s, but %s is %s", t.Text, unitWord(t.Unit), t.Figure, unitWord(unit))
 	}
 	t.check(v)
@@ -126,6 +129,8 @@ func unitWord(unit string) string {
 		return "bytes"
 	case "1/s":
 		return "a rate a second"
+	case "%":
+		return "a share"
 	default:
 		return "a plain number"
 	}

@@ -28,6 +28,7 @@ func TestThresholdCheckFailure(t *testing.T) {
 	f("rss_per_session<5ms", "in seconds", "is bytes")
 	f("delivery.p99<5KiB", "in bytes", "is seconds")
 	f("lost<1B", "plain number")
+	f("delivery.p99<50%", "a share", "is seconds")
 	f("logins_per_second>1s", "a rate a second")
 	f("lost==NaN", "no number")
 	for _, text := range []string{"logins_per_second>1000/s", "delivery.p99<0.005", "lost<50%", "delivery.p99<1min"} {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/valyala/fastjson"
 )
 
 // Watch is what the oracle knows of one socket. Its methods are called by
@@ -149,6 +151,9 @@ func (w *Watch) Event(payload []byte, seq uint64) (Mark, bool) {
 	o := w.oracle
 	if errors.Is(err, ErrForeign) || err == nil && m.Run != o.book.Run {
 		o.foreign.Add(1)
+		if whose := w.strayed(payload); whose != "" {
+			o.breach(WrongTenant, w.finding(Mark{}, seq, whose))
+		}
 		return m, false
 	}
 	w.mu.Lock()
@@ -292,6 +297,20 @@ func (w *Watch) undead() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.overtook && !w.closed
+}
+
+// strayed says what is wrong about an event that is not of this run: it is of
+// another company by its own word, or came where nobody else publishes.
+func (w *Watch) strayed(payload []byte) string {
+	company := fastjson.GetString(payload, "company_id")
+	switch {
+	case company != "" && company != w.user.Page.Company:
+		return fmt.Sprintf("an event of company %q, which is not of this run", company)
+	case w.oracle.secluded:
+		return "an event that is not of this run, in a company made for it"
+	default:
+		return ""
+	}
 }
 
 func (w *Watch) stranger(m Mark) string {

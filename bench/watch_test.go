@@ -140,6 +140,13 @@ func TestWatchTenant(t *testing.T) {
 	if v := b.oracle.Verdict(); v.Foreign != 2 || v.Received != 2 {
 		t.Fatalf("foreign %d, received %d; want 2, 2", v.Foreign, v.Received)
 	}
+	w.Event([]byte(`{"company_id":"`+b.page.Company+`","by":"somebody else"}`), 5)
+	b.want(map[string]int64{"wrong_tenant": 1, "forged": 1}, 0, 0)
+	w.Event([]byte(`{"company_id":"umbrella","by":"somebody else"}`), 6) // of another company
+	b.want(map[string]int64{"wrong_tenant": 2, "forged": 1}, 0, 0)
+	b.oracle.secluded = true
+	w.Event([]byte(`{"by":"somebody else"}`), 7) // nobody else publishes here
+	b.want(map[string]int64{"wrong_tenant": 3, "forged": 1}, 0, 0)
 }
 
 // Around a selection neither chat is owed what was on its way, and the agent's
