@@ -317,7 +317,7 @@ func (g *gate) meddle(s *gateSession, r session.Route, body []byte, f *loop.Fram
 		_ = s.conn.Queue(event(AppendBody(nil, &Page{Topics: make([]Topic, 9)}, mark, 260), g.seq))
 		done = wrongForge
 	case wrongStray:
-		_ = s.conn.Queue(event([]byte(`{"event_id":"1","company_id":"acme","row_data":{}}`), g.seq))
+		_ = s.conn.Queue(event([]byte(`{"event_id":"1","row_data":{}}`), g.seq))
 	case wrongSeq:
 		_ = s.conn.Queue(event(body, 1))
 	case wrongGap:
