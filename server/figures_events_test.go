@@ -29,24 +29,47 @@ func figureStart(t *testing.T, o clustertest.Options) *clustertest.Cluster {
 	return clustertest.Start(t, o)
 }
 
-// figureFanout gives 1,000 sessions of the first pod events for 8 s.
+// figureTime is how long events last.
+const figureTime = 8 * time.Second
+
+// figureFanout gives 1,000 sessions of the first pod events.
 func figureFanout(t *testing.T, c *clustertest.Cluster, l load) *bench.Report {
 	t.Helper()
 	o := benchOptions(c)
 	o.Addrs, o.Redis = o.Addrs[:1], c.RedisURL
 	r, err := bench.Fanout(context.Background(), bench.FanoutOptions{
-		Options: o, Sessions: 1000, Receivers: l.receivers, Companies: 1, Chats: 1, Rate: l.rate, Burst: l.burst, Duration: 8 * time.Second,
+		Options: o, Sessions: 1000, Receivers: l.receivers, Companies: 1, Chats: 1, Rate: l.rate, Burst: l.burst, Duration: figureTime,
 	})
 	return figureRun(t, r, err)
 }
 
-// objects is how many a pod's heap got for each delivery, all that it did
-// counted, being asked for its metrics too.
+// What a pod's heap was given: as its metrics say it, and of it, in a report,
+// what an idle pod is given as well, most of it for being asked.
+const (
+	mallocs     = "go_memstats_mallocs_total"
+	idleMallocs = "idle_mallocs"
+)
+
+// figureMallocs is figureFanout beside what the pod's heap is given in as long
+// a time while nobody is there.
+func figureMallocs(t *testing.T, l load) *bench.Report {
+	t.Helper()
+	c := figureStart(t, clustertest.Options{})
+	before := c.Pods[0].Metrics()[mallocs]
+	time.Sleep(figureTime)
+	idle := c.Pods[0].Metrics()[mallocs] - before
+	r := figureFanout(t, c, l)
+	r.Add(idleMallocs, idle, "", "")
+	return r
+}
+
+// objects is how many a pod's heap was given for each delivery.
 func objects(r *bench.Report) float64 {
 	copies, _ := r.Figure("deliveries")
+	idle, _ := r.Figure(idleMallocs)
 	for _, c := range r.Server {
-		if c.Name == "go_memstats_mallocs_total" {
-			return (c.After - c.Before) / max(copies, 1)
+		if c.Name == mallocs {
+			return (c.After - c.Before - idle) / max(copies, 1)
 		}
 	}
 	return -1 // none was read
@@ -59,9 +82,12 @@ func lags(reports []*bench.Report) string {
 
 func figureReceivers(t *testing.T, s *sheet) {
 	s.row(t, "receivers an event (rate)", "server CPU a delivery, net of idle, us", "of all pods an event, us", "p50, ms", "p99, ms", "generator's own lag p99, ms",
-		"objects a delivery", "of Redis an event, us")
+		"objects a delivery, at 1,000 net of idle", "of Redis an event, us")
 	for _, l := range []load{{1, 500, 1}, {10, 500, 1}, {100, 100, 1}, {1000, 20, 1}, {10, 2000, 10}, {100, 500, 10}} {
 		reports := figureTimes(t, l.String(), func(t *testing.T) *bench.Report {
+			if l.receivers == 1000 {
+				return figureMallocs(t, l)
+			}
 			return figureFanout(t, figureStart(t, clustertest.Options{}), l)
 		})
 		s.row(t, l, median(t, reports, "server_cpu_per_delivery_net", micro), median(t, reports, "server_cpu_per_event", micro),
