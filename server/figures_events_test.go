@@ -178,23 +178,19 @@ func figureTakeover(t *testing.T, s *sheet) {
 	}
 }
 
-// figureSustained raises the rate until p99 passes 100 ms or the generator is
-// the bottleneck, then measures at the last rate before that, and at half of it.
+// figureSustained raises the rate until it is not held, then measures at the
+// last one before that, and at half of it.
 func figureSustained(t *testing.T, s *sheet) {
 	s.row(t, "sustained, 100 receivers an event", "deliveries/s", "p99 there, ms", "machine busy", "p99 at half of it, ms", "p50, ms")
-	for _, name := range []string{"ws", "wss"} {
-		t.Run(name, func(t *testing.T) {
-			c := figureStart(t, clustertest.Options{TLS: name == "wss"})
-			rate, held := 300.0, 0.0
-			for ; rate < 1e5; rate *= 1.3 {
-				r := figureFanout(t, c, load{100, rate, 1})
-				p99, _ := r.Figure("delivery.p99")
-				got, _ := r.Figure("delivery_rate")
-				t.Logf("%.0f events/s: %.0f deliveries/s, p99 %.1f ms, exit %v", rate, got, p99*milli, r.Exit)
-				if p99 > 0.1 || r.Exit != bench.ExitPass {
-					break
-				}
-				held = rate
+	for _, f := range []struct {
+		name string
+		rate float64
+	}{{"ws", 300}, {"wss", 150}} {
+		t.Run(f.name, func(t *testing.T) {
+			c := figureStart(t, clustertest.Options{TLS: f.name == "wss"})
+			next, held := f.rate, 0.0
+			for next < 1e5 && holds(t, c, next) {
+				next, held = next*1.3, next
 			}
 			if held == 0 {
 				t.Fatal("nothing was sustained")
@@ -204,8 +200,24 @@ func figureSustained(t *testing.T, s *sheet) {
 				most = append(most, figureFanout(t, c, load{100, held, 1}))
 				half = append(half, figureFanout(t, c, load{100, held / 2, 1}))
 			}
-			s.row(t, name, median(t, most, "delivery_rate", 1), median(t, most, "delivery.p99", milli), median(t, most, "machine_busy", 1),
+			s.row(t, f.name, median(t, most, "delivery_rate", 1), median(t, most, "delivery.p99", milli), median(t, most, "machine_busy", 1),
 				median(t, half, "delivery.p99", milli), median(t, half, "delivery.p50", milli))
 		})
 	}
+}
+
+// holds says whether p99 stays below 100 ms at a rate and the generator keeps
+// up, in one of two tries: a stall of the machine is no limit of it.
+func holds(t *testing.T, c *clustertest.Cluster, rate float64) bool {
+	t.Helper()
+	for range 2 {
+		r := figureFanout(t, c, load{100, rate, 1})
+		p99, _ := r.Figure("delivery.p99")
+		got, _ := r.Figure("delivery_rate")
+		t.Logf("%.0f events/s: %.0f deliveries/s, p99 %.1f ms, exit %v", rate, got, p99*milli, r.Exit)
+		if p99 <= 0.1 && r.Exit == bench.ExitPass {
+			return true
+		}
+	}
+	return false
 }
