@@ -37,6 +37,14 @@ func (c *Conn) recordProgress() error {
 	return c.progress()
 }
 
+// Partly says whether a message, or a TLS record, has begun and not ended: up to
+// Options.MaxMessage and a record are held for it.
+func (c *Conn) Partly() bool { return c.is(flagPartly) }
+
+// Cut ends the socket at once, without a word: what is held for a message that
+// has begun is free then, and not after a close handshake that never comes.
+func (c *Conn) Cut() { c.kill(End{Code: codeAbnormal, Local: true, Err: ErrSlow}) }
+
 func (c *Conn) setPartly(on bool) {
 	c.shard.mu.Lock()
 	defer c.shard.mu.Unlock()

@@ -119,3 +119,28 @@ func TestRecordThatNeverEnds(t *testing.T) {
 		t.Errorf("end %+v", why)
 	}
 }
+
+// TestCut wants a socket in the middle of a message, or of a record, known for
+// it, and gone at once when it is cut, with a peer that answers nothing.
+func TestCut(t *testing.T) {
+	eachTransport(t, func(t *testing.T, secure bool) {
+		h := startHouse(t, houseOptions{tls: secure})
+		p := h.raw(t, masked(0x81, "whole"))
+		p.want(t, ws.OpText, "whole")
+		c := h.next(t)
+		if c.Partly() {
+			t.Error("a socket that owes nothing holds a part of a message")
+		}
+		p.send(t, masked(0x81, "half")[:7])
+		for end := time.Now().Add(10 * time.Second); !c.Partly(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("half a message is not known of")
+			}
+		}
+		c.Close(1013, "short of memory")
+		c.Cut()
+		if why := waitEnd(t, c.Handler().(*echo).ended); why.Code != 1013 || !errors.Is(why.Err, ErrSlow) {
+			t.Errorf("end %+v", why)
+		}
+	})
+}

@@ -200,6 +200,70 @@ func TestProveMemoryLimit(t *testing.T) { // not beside others: a small group fi
 	c.Pods[0].Check()
 }
 
+// Sessions that are in, and each send most of a message and no more: together
+// more than the group may hold, 100 MB a second. The kernel kills nobody, they
+// are ended, and those who behave stay and get everything.
+func TestProveMemoryLimitOfHalfMessages(t *testing.T) { // not beside others, as the one above
+	g := newGroup(t, proofGroupMiB<<20)
+	c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enter()})
+	k := newCrowd(t, c, proofCrowd, proofCrowd/10)
+	half := append([]byte{0x81, 0xfe, 0x7f, 0x00, 0, 0, 0, 0}, strings.Repeat(" ", 31<<10)...) // of 32,512 bytes
+	all := halfMessages(t, c, proofGroupMiB<<20/(32<<10)*5/4)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for n := i; n < len(all); n += 8 {
+				_, _ = all[n].Write(half) // it may be ended by now
+				time.Sleep(8 * time.Duration(len(half)) * 10 * time.Nanosecond)
+			}
+		})
+	}
+	wg.Wait()
+	k.measure(t, 100, proofMeasure)
+	m := c.Pods[0].Metrics()
+	t.Logf("group of %d MiB, %d half messages: peak %d MiB, killed %d, ended for memory %.0f", proofGroupMiB, len(all), g.peak()>>20, g.kills(), m["dws_sessions_shed_total"])
+	if g.kills() != 0 || m["dws_sessions_shed_total"] == 0 {
+		t.Errorf("killed %d, ended %.0f", g.kills(), m["dws_sessions_shed_total"])
+	}
+	c.Eventually(30*time.Second, "it is through", func() bool { return c.Pods[0].Metrics()["dws_memory_pressure"] < 850 })
+	k.measure(t, 100, proofMeasure)
+	k.stays(t)
+	c.Pods[0].Check()
+}
+
+// halfMessages are sockets of users of their own, logged in.
+func halfMessages(t *testing.T, c *clustertest.Cluster, n int) []net.Conn {
+	t.Helper()
+	all := make([]net.Conn, n)
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := w; i < n; i += 16 {
+				d := net.Dialer{LocalAddr: source(i), Timeout: 20 * time.Second}
+				nc, err := d.Dial("tcp", c.Pods[0].Addr())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				t.Cleanup(func() { _ = nc.Close() })
+				all[i] = nc
+				_, _ = nc.Write(upgradeRequest(c, "half", fmt.Sprintf("u%d", i)))
+				_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+				answer, err := http.ReadResponse(bufio.NewReaderSize(nc, 512), nil)
+				if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+					t.Errorf("login %d: %v %v", i, answer, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return all
+}
+
 // What the gate is worth: a pod that does not see its group, in the same flood,
 // is killed.
 func TestProveMemoryLimitControl(t *testing.T) { // not beside others: a small group fills faster than a pod that gets no processor can see

@@ -194,7 +194,9 @@ func (p *pressure) refuses() (gate, string) {
 func (p *pressure) shut() bool { return p.memory.Load() >= memoryShut }
 
 // shed ends the sessions for which more than keep bytes wait, as they would be
-// ended for passing their budget, and says how many there were.
+// ended for passing their budget, and says how many there were. Of a message
+// that has not ended as much is taken to wait as one may have, and its socket is
+// cut: until a close handshake was through, or given up, it would be held.
 func (e *edge) shed(keep int) (over int) {
 	core := e.env.core()
 	if core == nil {
@@ -202,13 +204,23 @@ func (e *edge) shed(keep int) (over int) {
 	}
 	e.env.engine.Each(func(conn *loop.Conn) {
 		c, ok := conn.Handler().(*client)
-		if !ok || conn.Queued() <= keep {
+		if !ok {
+			return
+		}
+		held, partly := conn.Queued(), conn.Partly()
+		if partly {
+			held += e.opts.Limits.MaxMessage
+		}
+		if held <= keep {
 			return
 		}
 		over++
 		if core.index.Info(&c.Session).State != session.Closing {
 			e.m.shed.Inc()
 			c.close(session.ReasonSlow, "this pod is short of memory")
+			if partly {
+				conn.Cut()
+			}
 		}
 	})
 	return over

@@ -231,6 +231,26 @@ func TestShed(t *testing.T) {
 	quick.barrier()
 }
 
+// A session that sends half a message holds it: it is ended when so little is
+// kept, and its socket gone at once.
+func TestShedHalfMessages(t *testing.T) {
+	h := newHouse(t, nil)
+	half, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil)
+	if _, err := half.nc.Write(text(strings.Repeat("x", 20<<10))[:10<<10]); err != nil {
+		t.Fatal(err)
+	}
+	s := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"})
+	eventually(t, "half a message is there", s.Sock().Partly)
+	if n := h.edge.shed(h.edge.opts.Limits.MaxMessage); n != 0 {
+		t.Errorf("%d hold more than a message", n)
+	}
+	if n := h.edge.shed(h.edge.opts.Limits.MaxMessage / 2); n != 1 {
+		t.Errorf("%d ended", n)
+	}
+	eventually(t, "its socket is gone", func() bool { return h.env.engine.Len() == 1 })
+	quick.barrier()
+}
+
 // Lag is what logins are refused for when nothing else is short; one bad look
 // is none.
 func TestLag(t *testing.T) {
