@@ -21,8 +21,9 @@ type Conn struct {
 	wire *Wire // below TLS, else nil
 
 	// Owned by the poller.
-	rd    *reader // nil when idle
-	noise noise
+	rd      *reader // nil when idle
+	noise   noise
+	partial atomic.Uint32 // what Partial says; read by any goroutine
 
 	// shard.mu guards the following; flags is read without it.
 	q      *queue  // nil when idle

@@ -92,11 +92,10 @@ func (e *Engine) panicked(where string, p any) {
 func (c *Conn) read(data []byte) {
 	r, err := c.parser().feed(c.rd, data, c)
 	c.rd = r
-	if err == nil {
-		if err = c.progress(); err != nil {
-			c.parser().drop(r)
-			c.rd = nil
-		}
+	if slow := c.progress(); slow != nil {
+		c.parser().drop(r)
+		c.rd = nil
+		err = slow
 	}
 	if wrong := (*ProtocolError)(nil); errors.As(err, &wrong) {
 		c.fail(wrong.Code, wrong.What, wrong)

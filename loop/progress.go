@@ -12,9 +12,11 @@ func (c *Conn) progress() error {
 	if r == nil {
 		if c.is(flagPartly) {
 			c.setPartly(false)
+			c.partial.Store(0)
 		}
 		return nil
 	}
+	c.partial.Store(uint32(r.size() + c.recordSize()))
 	if r.began == 0 {
 		r.began = max(c.engine().now.Load(), 1)
 		c.setPartly(true)
@@ -25,8 +27,8 @@ func (c *Conn) progress() error {
 	return nil
 }
 
-// recordProgress is progress for a record of which no plaintext came yet. An
-// empty reader stands for it.
+// recordProgress is progress for a record, or one of TLS's own messages, of which
+// no plaintext came yet. An empty reader stands for it.
 func (c *Conn) recordProgress() error {
 	e := c.engine()
 	if c.is(flagDeaf) || !e.fields().holds(c.wire.tls) {
@@ -37,11 +39,19 @@ func (c *Conn) recordProgress() error {
 	return c.progress()
 }
 
-// Partly says whether a message, or a TLS record, has begun and not ended: up to
-// Options.MaxMessage and a record are held for it.
-func (c *Conn) Partly() bool { return c.is(flagPartly) }
+// Partial is how many bytes are kept of a message, a TLS record or one of TLS's
+// own messages that has begun and not ended; 0: there is none.
+func (c *Conn) Partial() int { return int(c.partial.Load()) }
 
-// Cut ends the socket at once, without a word: what is held for a message that
+// recordSize is what TLS keeps of what has begun.
+func (c *Conn) recordSize() int {
+	if !c.overTLS() {
+		return 0
+	}
+	return c.engine().fields().size(c.wire.tls)
+}
+
+// Cut ends the socket at once, without a word: what is kept of a message that
 // has begun is free then, and not after a close handshake that never comes.
 func (c *Conn) Cut() { c.kill(End{Code: codeAbnormal, Local: true, Err: ErrSlow}) }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,26 +121,52 @@ func TestRecordThatNeverEnds(t *testing.T) {
 	}
 }
 
-// TestCut wants a socket in the middle of a message, or of a record, known for
-// it, and gone at once when it is cut, with a peer that answers nothing.
-func TestCut(t *testing.T) {
+// TestPartial wants known what is kept of a message, or of a record, that has
+// begun: as much as was sent and not twice as much, and nothing when it is whole.
+func TestPartial(t *testing.T) {
 	eachTransport(t, func(t *testing.T, secure bool) {
-		h := startHouse(t, houseOptions{tls: secure})
+		h := startHouse(t, houseOptions{tls: secure, loop: Options{MaxMessage: 64 << 10}})
 		p := h.raw(t, masked(0x81, "whole"))
 		p.want(t, ws.OpText, "whole")
 		c := h.next(t)
-		if c.Partly() {
-			t.Error("a socket that owes nothing holds a part of a message")
+		if n := c.Partial(); n != 0 {
+			t.Errorf("%d bytes are kept for one who owes nothing", n)
 		}
+		text := strings.Repeat("x", 40<<10)
+		frame := masked(0x81, text)
+		p.send(t, frame[:30<<10])
+		eventually(t, "its part is known", func() bool { return c.Partial() >= 30<<10 })
+		if n := c.Partial(); n > 60<<10 {
+			t.Errorf("%d bytes are kept for 30 KiB", n)
+		}
+		p.send(t, frame[30<<10:])
+		p.want(t, ws.OpText, text)
+		eventually(t, "nothing is kept", func() bool { return c.Partial() == 0 })
 		p.send(t, masked(0x81, "half")[:7])
-		for end := time.Now().Add(10 * time.Second); !c.Partly(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("half a message is not known of")
-			}
-		}
+		eventually(t, "a few bytes are known of", func() bool { return c.Partial() > 0 })
+	})
+}
+
+// TestCut wants a socket gone at once when it is cut, with a peer that answers
+// nothing; what was said before is what it ends with.
+func TestCut(t *testing.T) {
+	eachTransport(t, func(t *testing.T, secure bool) {
+		h := startHouse(t, houseOptions{tls: secure, loop: Options{CloseTimeout: time.Hour}})
+		p := h.raw(t, masked(0x81, "half")[:7])
+		c := h.next(t)
 		c.Close(1013, "short of memory")
-		c.Cut()
+		c.CloseThen(1013, "short of memory", c.Cut)
+		p.want(t, ws.OpClose, string(closeBody(1013, "short of memory")))
+		p.wantEOF(t)
 		if why := waitEnd(t, c.Handler().(*echo).ended); why.Code != 1013 || !errors.Is(why.Err, ErrSlow) {
+			t.Errorf("end %+v", why)
+		}
+
+		p = h.raw(t, masked(0x81, "half")[:7])
+		c = h.next(t)
+		c.Cut()
+		p.wantEOF(t)
+		if why := waitEnd(t, c.Handler().(*echo).ended); why.Code != codeAbnormal || !errors.Is(why.Err, ErrSlow) {
 			t.Errorf("end %+v", why)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/gobwas/ws"
 )
@@ -116,6 +117,15 @@ func (r *reader) message() ws.OpCode {
 		return 0
 	}
 	return r.op
+}
+
+// size is the memory that r takes.
+func (r *reader) size() int {
+	n := int(unsafe.Sizeof(*r))
+	if r.buf != nil {
+		n += cap(*r.buf)
+	}
+	return n
 }
 
 // begin enters the payload of h.

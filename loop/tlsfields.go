@@ -34,8 +34,24 @@ func (f *tlsFields) rawInput(c *tls.Conn) *bytes.Buffer {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), f.raw))
 }
 
-// holds says whether c has a part of a record.
-func (f *tlsFields) holds(c *tls.Conn) bool { return f != nil && f.rawInput(c).Len() > 0 }
+// handshake holds what came of a message of TLS's own: a key update, or what a
+// peer that means harm says is one of 256 KiB.
+func (f *tlsFields) handshake(c *tls.Conn) *bytes.Buffer {
+	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), f.hand))
+}
+
+// holds says whether c has a part of a record, or of a message of TLS's own.
+func (f *tlsFields) holds(c *tls.Conn) bool {
+	return f != nil && (f.rawInput(c).Len() > 0 || f.handshake(c).Len() > 0)
+}
+
+// size is the memory that c takes for those; what was lent to it is not its own.
+func (f *tlsFields) size(c *tls.Conn) int {
+	if f == nil {
+		return 0
+	}
+	return f.rawInput(c).Len() + f.handshake(c).Cap()
+}
 
 // lend gives c a pooled input buffer, with what it holds of a record.
 func (f *tlsFields) lend(c *tls.Conn, alloc *Allocator) *[]byte {
@@ -71,7 +87,7 @@ func (f *tlsFields) takeBack(c *tls.Conn, alloc *Allocator, lent *[]byte) {
 	if lent != nil {
 		alloc.Free(lent)
 	}
-	if hand := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), f.hand)); hand.Len() == 0 {
+	if hand := f.handshake(c); hand.Len() == 0 {
 		*hand = bytes.Buffer{}
 	}
 }

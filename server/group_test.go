@@ -67,6 +67,11 @@ func newGroup(t *testing.T, limit int) group {
 // enter is what a shell does to be in the group.
 func (g group) enter() string { return "echo $$ > " + filepath.Join(g.dir, "cgroup.procs") }
 
+// enterBlind is enter for a pod that does not see its group.
+func (g group) enterBlind() string {
+	return g.enter() + `; exec unshare -m sh -c 'mount -t tmpfs none /sys/fs/cgroup && exec "$0"' "$0"`
+}
+
 // number is the first of files that is there, or a field of it.
 func (g group) number(field string, files ...string) int {
 	for _, file := range files {
@@ -88,6 +93,12 @@ func (g group) number(field string, files ...string) int {
 }
 
 func (g group) kills() int { return g.number("oom_kill", "memory.events", "memory.oom_control") }
+
+func (g group) isKilled(t *testing.T, c *clustertest.Cluster) {
+	t.Helper()
+	c.Eventually(30*time.Second, "the kernel kills it", func() bool { return g.kills() > 0 })
+	t.Logf("peak %d MiB, killed %d", g.peak()>>20, g.kills())
+}
 
 func (g group) peak() int { return g.number("", "memory.peak", "memory.max_usage_in_bytes") }
 
@@ -200,83 +211,27 @@ func TestProveMemoryLimit(t *testing.T) { // not beside others: a small group fi
 	c.Pods[0].Check()
 }
 
-// Sessions that are in, and each send most of a message and no more: together
-// more than the group may hold, 100 MB a second. The kernel kills nobody, they
-// are ended, and those who behave stay and get everything.
-func TestProveMemoryLimitOfHalfMessages(t *testing.T) { // not beside others, as the one above
-	g := newGroup(t, proofGroupMiB<<20)
-	c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enter()})
-	k := newCrowd(t, c, proofCrowd, proofCrowd/10)
-	half := append([]byte{0x81, 0xfe, 0x7f, 0x00, 0, 0, 0, 0}, strings.Repeat(" ", 31<<10)...) // of 32,512 bytes
-	all := halfMessages(t, c, proofGroupMiB<<20/(32<<10)*5/4)
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for n := i; n < len(all); n += 8 {
-				_, _ = all[n].Write(half) // it may be ended by now
-				time.Sleep(8 * time.Duration(len(half)) * 10 * time.Nanosecond)
-			}
-		})
-	}
-	wg.Wait()
-	k.measure(t, 100, proofMeasure)
-	m := c.Pods[0].Metrics()
-	t.Logf("group of %d MiB, %d half messages: peak %d MiB, killed %d, ended for memory %.0f", proofGroupMiB, len(all), g.peak()>>20, g.kills(), m["dws_sessions_shed_total"])
-	if g.kills() != 0 || m["dws_sessions_shed_total"] == 0 {
-		t.Errorf("killed %d, ended %.0f", g.kills(), m["dws_sessions_shed_total"])
-	}
-	c.Eventually(30*time.Second, "it is through", func() bool { return c.Pods[0].Metrics()["dws_memory_pressure"] < 850 })
-	k.measure(t, 100, proofMeasure)
-	k.stays(t)
-	c.Pods[0].Check()
-}
-
-// halfMessages are sockets of users of their own, logged in.
-func halfMessages(t *testing.T, c *clustertest.Cluster, n int) []net.Conn {
-	t.Helper()
-	all := make([]net.Conn, n)
-	var wg sync.WaitGroup
-	for w := range 16 {
-		wg.Go(func() {
-			for i := w; i < n; i += 16 {
-				d := net.Dialer{LocalAddr: source(i), Timeout: 20 * time.Second}
-				nc, err := d.Dial("tcp", c.Pods[0].Addr())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				t.Cleanup(func() { _ = nc.Close() })
-				all[i] = nc
-				_, _ = nc.Write(upgradeRequest(c, "half", fmt.Sprintf("u%d", i)))
-				_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
-				answer, err := http.ReadResponse(bufio.NewReaderSize(nc, 512), nil)
-				if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
-					t.Errorf("login %d: %v %v", i, answer, err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if t.Failed() {
-		t.FailNow()
-	}
-	return all
-}
-
-// What the gate is worth: a pod that does not see its group, in the same flood,
-// is killed.
+// What the gate is worth: a pod that does not see its group is killed, in the
+// flood of those who read nothing and in that of half messages.
 func TestProveMemoryLimitControl(t *testing.T) { // not beside others: a small group fills faster than a pod that gets no processor can see
-	g := newGroup(t, proofGroupMiB<<20)
-	c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enter() +
-		`; exec unshare -m sh -c 'mount -t tmpfs none /sys/fs/cgroup && exec "$0"' "$0"`})
-	hogs(t, c)
-	conn := c.NATS.Conn(t)
-	defer conn.Close()
-	killed := func() bool { return g.kills() > 0 }
-	overfeed(t, conn, killed)
-	c.Eventually(30*time.Second, "the kernel kills it", killed)
-	t.Logf("peak %d MiB, killed %d", g.peak()>>20, g.kills())
+	t.Run("hogs", func(t *testing.T) {
+		g := newGroup(t, proofGroupMiB<<20)
+		c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enterBlind()})
+		hogs(t, c)
+		conn := c.NATS.Conn(t)
+		defer conn.Close()
+		overfeed(t, conn, func() bool { return g.kills() > 0 })
+		g.isKilled(t, c)
+	})
+	if shortForm {
+		return
+	}
+	t.Run("half messages", func(t *testing.T) {
+		g := newGroup(t, halfGroupMiB<<20)
+		c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enterBlind()})
+		sendHalves(halfSessions(t, c, halfPlain))()
+		g.isKilled(t, c)
+	})
 }
 
 // held are the newest of an attacker's connections: this process has descriptors

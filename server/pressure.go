@@ -26,11 +26,12 @@ type pressure struct {
 	freed   time.Time
 	timed   time.Time                 // when lag was looked at
 	release func()                    // debug.FreeOSMemory
-	shed    func(keep int) (over int) // ends the sessions for which more than keep bytes wait; set before run, nil: none
+	shed    func(keep int) (over int) // ends the sessions for which more than keep bytes are held; set before run, nil: none
 	room    uint64                    // bytes that are free
 	budget  int                       // bytes that may wait for one session
 	keep    int                       // of them, at the last shedding of this shortage; 0: none yet
 	futile  bool                      // nobody was left to be ended
+	ended   bool                      // somebody was, and what was held is not given back yet
 }
 
 // Of the cgroup's limit, in thousandths. Go's own limit is nine tenths of it;
@@ -52,7 +53,8 @@ const (
 	pressureCalm  = time.Second
 	pressureRoom  = 256 << 20       // bytes that nothing here fills within a calm second
 	freeEvery     = 5 * time.Second // between two give-backs that a full group asks for
-	shedEvery     = 300 * time.Millisecond
+	shedEvery     = 200 * time.Millisecond
+	reapAfter     = 100 * time.Millisecond // from an end to the giving back of what was held for it
 	shedLeast     = 4 << 10 // bytes that wait for one session and are not worth ending it
 )
 
@@ -102,7 +104,10 @@ func (p *pressure) look(now time.Time, late time.Duration) {
 	}
 	p.memory.Store(p.full())
 	every := freeEvery
-	if p.memory.Load() >= memoryRefuse && p.shed != nil && !p.futile {
+	switch {
+	case p.ended:
+		every = reapAfter
+	case p.memory.Load() >= memoryRefuse && p.shed != nil && !p.futile:
 		every = shedEvery
 	}
 	if p.memory.Load() >= memoryCollect && now.Sub(p.freed) >= every {
@@ -112,16 +117,20 @@ func (p *pressure) look(now time.Time, late time.Duration) {
 		p.relieve()
 	}
 	if p.memory.Load() < memoryCollect {
-		p.keep, p.futile = 0, false
+		p.keep, p.futile, p.ended = 0, false, false
 	}
 }
 
 // relieve ends sessions when the memory is short though garbage was given back
-// and nobody is let in: what waits for those who do not read is all that a
-// session may hold of it. Budgets bound that for each, and nothing for all
-// together. Those for which the most waits go first, and each time that it was
-// not enough, those for which half as much does.
+// and nobody is let in: what waits for those who do not read, and what came of a
+// message that has not ended, is all that a session may hold of it. Limits bound
+// that for each, and nothing for all together. Those for which the most is held go
+// first, and each time that it was not enough, those for which half as much is.
 func (p *pressure) relieve() {
+	if p.ended {
+		p.ended = false
+		return
+	}
 	if p.shed == nil || p.memory.Load() < memoryRefuse {
 		return
 	}
@@ -131,7 +140,7 @@ func (p *pressure) relieve() {
 	for { // one that ends nobody is no relief, and the group fills meanwhile
 		p.keep = max(p.keep/2, shedLeast)
 		over := p.shed(p.keep)
-		p.futile = over == 0 && p.keep == shedLeast
+		p.futile, p.ended = over == 0 && p.keep == shedLeast, over > 0
 		if over > 0 || p.futile {
 			return
 		}
@@ -193,10 +202,11 @@ func (p *pressure) refuses() (gate, string) {
 // shut says whether not even a refusal can be afforded.
 func (p *pressure) shut() bool { return p.memory.Load() >= memoryShut }
 
-// shed ends the sessions for which more than keep bytes wait, as they would be
-// ended for passing their budget, and says how many there were. Of a message
-// that has not ended as much is taken to wait as one may have, and its socket is
-// cut: until a close handshake was through, or given up, it would be held.
+// shed ends the sessions for which more than keep bytes are held, as they would
+// be ended for passing their budget, and says how many there were. What came of a
+// message that has not ended counts like what waits; many small ones fill a pod,
+// too, so at the last each is too much. It is held as long as the socket is there:
+// that goes when the close frame is out, and at the next look in any case.
 func (e *edge) shed(keep int) (over int) {
 	core := e.env.core()
 	if core == nil {
@@ -207,20 +217,24 @@ func (e *edge) shed(keep int) (over int) {
 		if !ok {
 			return
 		}
-		held, partly := conn.Queued(), conn.Partly()
-		if partly {
-			held += e.opts.Limits.MaxMessage
+		held, partial := conn.Queued(), conn.Partial()
+		if partial > 0 {
+			held += max(partial, shedLeast+1)
 		}
 		if held <= keep {
 			return
 		}
 		over++
-		if core.index.Info(&c.Session).State != session.Closing {
-			e.m.shed.Inc()
-			c.close(session.ReasonSlow, "this pod is short of memory")
-			if partly {
+		if core.index.Info(&c.Session).State == session.Closing {
+			if partial > 0 {
 				conn.Cut()
 			}
+			return
+		}
+		e.m.shed.Inc()
+		c.close(session.ReasonSlow, "this pod is short of memory")
+		if partial > 0 {
+			conn.CloseThen(session.ReasonSlow.CloseCode(), session.ReasonSlow.CloseText(), conn.Cut)
 		}
 	})
 	return over

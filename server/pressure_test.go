@@ -181,10 +181,17 @@ func TestPressureSheds(t *testing.T) {
 	fill("900")
 	look(pressureEvery) // its garbage was given back only now
 	look(shedEvery, 16<<10)
-	look(pressureEvery)
-	look(shedEvery, 8<<10)
-	look(shedEvery, 4<<10)
-	look(shedEvery, 4<<10)
+	for _, keep := range []int{8 << 10, 4 << 10, 4 << 10} {
+		before := released
+		look(reapAfter / 2)
+		look(reapAfter / 2) // what was held for them
+		if released != before+1 {
+			t.Errorf("garbage was given back %d times behind an end", released-before)
+		}
+		look(shedEvery/2 + 1)
+		look(shedEvery/2, keep)
+	}
+	look(reapAfter)
 	over = 0
 	look(shedEvery, 4<<10)
 	look(shedEvery) // nobody was left
@@ -197,7 +204,7 @@ func TestPressureSheds(t *testing.T) {
 	look(freeEvery)
 	fill("900")
 	look(freeEvery, 16<<10, 8<<10, 4<<10) // at once, for nobody was over
-	if released != 10 {
+	if released != 14 {
 		t.Errorf("garbage was given back %d times", released)
 	}
 }
@@ -231,23 +238,39 @@ func TestShed(t *testing.T) {
 	quick.barrier()
 }
 
-// A session that sends half a message holds it: it is ended when so little is
-// kept, and its socket gone at once.
+// A session that sends half a message is ended when so much is held for it, or
+// when any is too much: it is told why, and its socket gone at once.
 func TestShedHalfMessages(t *testing.T) {
 	h := newHouse(t, nil)
-	half, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil)
-	if _, err := half.nc.Write(text(strings.Repeat("x", 20<<10))[:10<<10]); err != nil {
-		t.Fatal(err)
+	most, some, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil), h.login("ag1", "u3", "", nil)
+	part := func(s *socket, user string, n int) {
+		t.Helper()
+		if _, err := s.nc.Write(text(strings.Repeat("x", 30<<10))[:n]); err != nil {
+			t.Fatal(err)
+		}
+		conn := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: user}).Sock()
+		eventually(t, "it is held", func() bool { return conn.Partial() >= n-14 })
 	}
-	s := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"})
-	eventually(t, "half a message is there", s.Sock().Partly)
-	if n := h.edge.shed(h.edge.opts.Limits.MaxMessage); n != 0 {
-		t.Errorf("%d hold more than a message", n)
+	part(most, "u1", 20<<10)
+	part(some, "u2", 100)
+	shed := func(keep, left int, gone ...*socket) {
+		t.Helper()
+		if n := h.edge.shed(keep); n != len(gone) {
+			t.Errorf("%d hold more than %d", n, keep)
+		}
+		for _, s := range gone {
+			s.expect("error", map[string]any{"code": "SlowConsumer", "details": "this pod is short of memory"})
+			s.expectClose(4408, "slow-consumer")
+		}
+		eventually(t, "its socket is gone", func() bool { return h.env.engine.Len() == left })
 	}
-	if n := h.edge.shed(h.edge.opts.Limits.MaxMessage / 2); n != 1 {
-		t.Errorf("%d ended", n)
+	shed(64<<10, 3)
+	shed(16<<10, 2, most)
+	shed(8<<10, 2)
+	shed(shedLeast, 1, some)
+	if n := h.edge.m.shed.Get(); n != 2 {
+		t.Errorf("%d counted", n)
 	}
-	eventually(t, "its socket is gone", func() bool { return h.env.engine.Len() == 1 })
 	quick.barrier()
 }
 
