@@ -53,11 +53,42 @@ func (c *Conn) tryWrite(b []byte) (n int, err error) {
 	}
 }
 
+// Unacked is how many bytes the kernel keeps for the peer: those that it did not
+// acknowledge, and those not sent yet. It is a call to the kernel.
+func (c *Conn) Unacked() (n int) {
+	c.onSocket(func(fd int) {
+		n, _ = unix.IoctlGetInt(fd, unix.SIOCOUTQ) // an error: it keeps nothing
+	})
+	return n
+}
+
+// Abort is Cut that has the kernel forget what it keeps for the peer, too, which
+// is told by a reset: else it would try for minutes to get rid of that.
+func (c *Conn) Abort() {
+	c.onSocket(func(fd int) {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	})
+	c.Cut()
+}
+
+// onSocket calls f with the descriptor, unless it is closed or not there yet.
+func (c *Conn) onSocket(f func(fd int)) {
+	c.shard.mu.Lock()
+	nb := c.nb
+	c.shard.mu.Unlock()
+	if nb == nil {
+		return
+	}
+	nb.Lock()
+	defer nb.Unlock()
+	if closed, _ := nb.IsClosed(); !closed {
+		f(nb.Hash())
+	}
+}
+
 // shutdown ends one or both directions; after both the poller closes the socket.
 func (c *Conn) shutdown(how int) {
-	c.nb.Lock()
-	defer c.nb.Unlock()
-	if closed, _ := c.nb.IsClosed(); !closed {
-		_ = unix.Shutdown(c.nb.Hash(), how) // an error: the peer has ended it, and the poller knows
-	}
+	c.onSocket(func(fd int) {
+		_ = unix.Shutdown(fd, how) // an error: the peer has ended it, and the poller knows
+	})
 }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,4 +56,60 @@ func TestUnsent(t *testing.T) {
 		f(fmt.Sprintf("tls=%v", secure), secure, 0, 32<<10, 256<<10)
 		f(fmt.Sprintf("tls=%v/no limit", secure), secure, -1, 1<<20, 64<<20)
 	}
+}
+
+// TestAbort wants what the kernel keeps for a peer that does not read known, and
+// forgotten with an Abort. With a Cut it stays, for the kernel goes on trying.
+func TestAbort(t *testing.T) {
+	eachTransport(t, func(t *testing.T, secure bool) {
+		h := startHouse(t, houseOptions{tls: secure})
+		f := func(end func(*Conn), forgotten bool) {
+			t.Helper()
+			p := h.raw(t, nil)
+			c := h.next(t)
+			if n := c.Unacked(); n > 64<<10 {
+				t.Errorf("%d bytes are kept for one who is owed nothing", n)
+			}
+			for c.Queued() < 256<<10 {
+				if err := c.Send(ws.OpText, make([]byte, 32<<10)); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "it went, or waits", func() bool { return c.Queued() == 0 || c.is(flagBlocked) })
+			}
+			if n := c.Unacked(); n < 32<<10 {
+				t.Errorf("%d bytes in the kernel", n)
+			}
+			peer := p.LocalAddr().(*net.TCPAddr).Port
+			end(c)
+			if why := waitEnd(t, c.Handler().(*echo).ended); !errors.Is(why.Err, ErrSlow) {
+				t.Errorf("end %+v", why)
+			}
+			if n := c.Unacked(); n != 0 {
+				t.Errorf("%d bytes of a socket that is gone", n)
+			}
+			if forgotten {
+				eventually(t, "the kernel has forgotten it", func() bool { return !keepsFor(t, peer) })
+			} else if !keepsFor(t, peer) {
+				t.Error("the kernel has forgotten it by itself")
+			}
+		}
+		f((*Conn).Cut, false)
+		f((*Conn).Abort, true)
+	})
+}
+
+// keepsFor says whether the kernel has bytes for a peer at this port.
+func keepsFor(t *testing.T, port int) bool {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		field := strings.Fields(line) // number, local, remote, state, what waits to be sent and received
+		if len(field) > 4 && strings.HasSuffix(field[2], fmt.Sprintf(":%04X", port)) && !strings.HasPrefix(field[4], "00000000:") {
+			return true
+		}
+	}
+	return false
 }

@@ -30,6 +30,15 @@ type command struct {
 	token string // refresh
 }
 
+// size is how many bytes of the client's are in c.
+func (c *command) size() int {
+	n := len(c.token) + len(c.point.Stream)
+	if c.chat != nil {
+		n += len(*c.chat)
+	}
+	return n
+}
+
 // resumePoint is where a client stands: all up to Seq of Stream it has.
 type resumePoint struct {
 	Stream string
@@ -106,11 +115,14 @@ func textField(v *fastjson.Value, name string) (string, bool) {
 }
 
 func decodeRefresh(payload *fastjson.Value) (command, error) {
-	token, ok := textField(payload, "token")
-	if !ok || token == "" {
+	token, ok := lentField(payload, "token")
+	if !ok || len(token) == 0 {
 		return command{}, errors.New(`"token" must be a string`)
 	}
-	return command{verb: verbRefresh, token: token}, nil
+	if len(token) > session.MaxToken {
+		return command{}, errors.New(`"token" is longer than a token can be`)
+	}
+	return command{verb: verbRefresh, token: string(token)}, nil
 }
 
 func decodeSelect(payload *fastjson.Value) (command, error) {

@@ -58,7 +58,7 @@ func (c *client) Message(_ *loop.Conn, op ws.OpCode, payload []byte) {
 	if box := c.box.Load(); box != nil {
 		waits, full := box.put(cmd)
 		if full {
-			c.misbehaved("16 messages wait already: wait for their answers")
+			c.misbehaved("16 messages, or 8 KiB of them, wait already: wait for their answers")
 		}
 		if waits {
 			return

@@ -55,7 +55,7 @@ const (
 	freeEvery     = 5 * time.Second // between two give-backs that a full group asks for
 	shedEvery     = 200 * time.Millisecond
 	reapAfter     = 100 * time.Millisecond // from an end to the giving back of what was held for it
-	shedLeast     = 4 << 10 // bytes that wait for one session and are not worth ending it
+	shedLeast     = 4 << 10                // bytes that are held for one session and not worth ending it
 )
 
 // schedLatencies is how long goroutines that were ready waited to run.
@@ -122,9 +122,9 @@ func (p *pressure) look(now time.Time, late time.Duration) {
 }
 
 // relieve ends sessions when the memory is short though garbage was given back
-// and nobody is let in: what waits for those who do not read, and what came of a
-// message that has not ended, is all that a session may hold of it. Limits bound
-// that for each, and nothing for all together. Those for which the most is held go
+// and nobody is let in: what waits for those who do not read, here and in the
+// kernel, and what came of a message that has not ended, is all that a session may
+// hold of it. Limits bound that for each, and nothing for all together. Those for which the most is held go
 // first, and each time that it was not enough, those for which half as much is.
 func (p *pressure) relieve() {
 	if p.ended {
@@ -203,10 +203,8 @@ func (p *pressure) refuses() (gate, string) {
 func (p *pressure) shut() bool { return p.memory.Load() >= memoryShut }
 
 // shed ends the sessions for which more than keep bytes are held, as they would
-// be ended for passing their budget, and says how many there were. What came of a
-// message that has not ended counts like what waits; many small ones fill a pod,
-// too, so at the last each is too much. It is held as long as the socket is there:
-// that goes when the close frame is out, and at the next look in any case.
+// be ended for passing their budget, and says how many there were. Who is still
+// there at the next look, with as much, is cut off.
 func (e *edge) shed(keep int) (over int) {
 	core := e.env.core()
 	if core == nil {
@@ -214,28 +212,31 @@ func (e *edge) shed(keep int) (over int) {
 	}
 	e.env.engine.Each(func(conn *loop.Conn) {
 		c, ok := conn.Handler().(*client)
-		if !ok {
-			return
-		}
-		held, partial := conn.Queued(), conn.Partial()
-		if partial > 0 {
-			held += max(partial, shedLeast+1)
-		}
-		if held <= keep {
+		if !ok || c.held(conn) <= keep {
 			return
 		}
 		over++
 		if core.index.Info(&c.Session).State == session.Closing {
-			if partial > 0 {
-				conn.Cut()
-			}
+			conn.Abort()
 			return
 		}
 		e.m.shed.Inc()
+		partial := conn.Partial() > 0
 		c.close(session.ReasonSlow, "this pod is short of memory")
-		if partial > 0 {
+		if partial { // it would be held until a close handshake was through, or given up
 			conn.CloseThen(session.ReasonSlow.CloseCode(), session.ReasonSlow.CloseText(), conn.Cut)
 		}
 	})
 	return over
+}
+
+// held is how many bytes this pod's group has for c, the kernel's among them: what
+// waits for it, what came of a message that has not ended, and its messages that
+// wait. Many small parts of messages fill a pod, too, so at the last each counts.
+func (c *client) held(conn *loop.Conn) int {
+	n := conn.Queued() + conn.Unacked() + c.box.Load().held()
+	if partial := conn.Partial(); partial > 0 {
+		n += max(partial, shedLeast+1)
+	}
+	return n
 }

@@ -274,6 +274,34 @@ func TestShedHalfMessages(t *testing.T) {
 	quick.barrier()
 }
 
+// What the kernel keeps for one who does not read is held for it like what waits
+// here; if its close frame gets nowhere, it is cut off.
+func TestShedWhatTheKernelKeeps(t *testing.T) {
+	h := newHouse(t, nil)
+	slow, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil)
+	if err := slow.nc.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	conn := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"}).Sock()
+	f := loop.NewFrame(ws.OpText, []byte(`{"type":"`+strings.Repeat("x", 4<<10)+`"}`), loop.Events)
+	for conn.Unacked() < 32<<10 {
+		if err := conn.Queue(f); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the kernel takes it", func() bool { return conn.Queued() == 0 })
+	}
+	if n := h.edge.shed(128 << 10); n != 0 {
+		t.Errorf("%d hold more than there is", n)
+	}
+	for range 2 { // the first is told so
+		if n := h.edge.shed(16 << 10); n != 1 || h.edge.m.shed.Get() != 1 {
+			t.Errorf("%d ended, %d counted", n, h.edge.m.shed.Get())
+		}
+	}
+	eventually(t, "its socket is gone", func() bool { return h.env.engine.Len() == 1 })
+	quick.barrier()
+}
+
 // Lag is what logins are refused for when nothing else is short; one bad look
 // is none.
 func TestLag(t *testing.T) {

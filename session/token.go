@@ -27,8 +27,9 @@ const (
 	PurposeAdmin Purpose = "admin"
 )
 
-// maxToken bounds what is decoded before anything is known about its sender.
-const maxToken = 8 << 10
+// MaxToken is how long a token may be, in bytes: it bounds what is decoded before
+// anything is known about its sender.
+const MaxToken = 8 << 10
 
 // Claims is what a token says. Users have Company, Agent and User; admins have
 // AdminID and may be limited by the three scope fields ("" or "*": any). The
@@ -218,7 +219,7 @@ func (c *Claims) checkLimits() error {
 // LF (which Go's decoder skips), no stray bits, padding whole or absent, and
 // none at all after a kid.
 func splitToken(token string) (kid string, sealed []byte, err error) {
-	if len(token) > maxToken {
+	if len(token) > MaxToken {
 		return "", nil, errors.New("too long")
 	}
 	if strings.ContainsAny(token, "\r\n") {

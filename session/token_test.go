@@ -77,7 +77,7 @@ func TestVerifyFailure(t *testing.T) {
 	f("empty", user, "", ErrToken)
 	f("junk", user, "!!!", ErrToken)
 	f("short", user, "AAAA", ErrToken)
-	f("too long", user, strings.Repeat("A", maxToken+1), ErrToken)
+	f("too long", user, strings.Repeat("A", MaxToken+1), ErrToken)
 	f("line feed inside", user, userVector[:20]+"\n"+userVector[20:], ErrToken)
 	f("carriage return at the end", user, userVector+"\r", ErrToken)
 	f("too much padding", user, userVector+"=", ErrToken)

@@ -87,7 +87,7 @@ func (v *Verifier) SetRing(r *KeyRing) { v.ring.Store(r) }
 // Verify returns the claims of a token; they are shared and must not be
 // changed. Errors wrap ErrToken or ErrExpired. It blocks only on a shared cache.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
-	if len(token) > maxToken {
+	if len(token) > MaxToken {
 		return nil, fmt.Errorf("%w: too long", ErrToken)
 	}
 	ring, now, hash := v.ring.Load(), v.o.Now(), tokenHash(sha256.Sum256([]byte(token)))

@@ -48,7 +48,7 @@ func TestVerifier(t *testing.T) {
 		if _, err := verify(kidVector); !errors.Is(err, ErrToken) {
 			t.Errorf("after its key was taken out: %v", err)
 		}
-		if _, err := verify(strings.Repeat("A", maxToken+1)); !errors.Is(err, ErrToken) {
+		if _, err := verify(strings.Repeat("A", MaxToken+1)); !errors.Is(err, ErrToken) {
 			t.Errorf("too long: %v", err)
 		}
 		if _, err := NewVerifier(VerifierOptions{}); err == nil {

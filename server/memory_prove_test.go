@@ -1,3 +1,5 @@
+//go:build prove
+
 package server_test
 
 import (
@@ -20,7 +22,7 @@ import (
 )
 
 // A flood of sessions that each send most of a message, and no more: together more
-// than a group of halfGroupMiB holds, whatever the form of the proof.
+// than a group of halfGroupMiB holds.
 const (
 	halfGroupMiB = 192
 	halfPart     = 31 << 10 // of a message of 32,512 bytes
@@ -33,9 +35,7 @@ const (
 // are ended and told so, and those who behave stay and get everything.
 func TestProveMemoryLimitOfHalfMessages(t *testing.T) { // not beside others: a small group fills faster than a pod that gets no processor can see
 	t.Run("ws", func(t *testing.T) { halvesAreCut(t, false, halfPlain) })
-	if !shortForm {
-		t.Run("wss", func(t *testing.T) { halvesAreCut(t, true, halfSecure) })
-	}
+	t.Run("wss", func(t *testing.T) { halvesAreCut(t, true, halfSecure) })
 }
 
 func halvesAreCut(t *testing.T, secure bool, n int) {
@@ -59,6 +59,46 @@ func halvesAreCut(t *testing.T, secure bool, n int) {
 		t.Errorf("%d were ended, %d of them told", ended, told)
 	}
 	c.Eventually(30*time.Second, "it is through", func() bool { return c.Pods[0].Metrics()["dws_memory_pressure"] < 850 })
+	c.Dial(c.Pods[0], user("acme", "late", "u")).Close()
+	k.measure(t, 100, proofMeasure)
+	k.stays(t)
+	c.Pods[0].Check()
+}
+
+// The same flood kills a pod that does not see its group.
+func TestProveMemoryLimitOfHalfMessagesControl(t *testing.T) {
+	g := newGroup(t, halfGroupMiB<<20)
+	c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enterBlind()})
+	sendHalves(halfSessions(t, c, halfPlain))()
+	g.isKilled(t, c)
+}
+
+// Sessions that read nothing and are owed no more than the kernel takes of it:
+// nothing waits here, and yet they fill the group. They are ended, the kernel
+// forgets what it kept for them, and others are let in.
+func TestProveMemoryLimitOfUnread(t *testing.T) { // not beside others, as the one above
+	const unread, piece = 2000, 60 << 10
+	g := newGroup(t, halfGroupMiB<<20)
+	c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enter()})
+	k := newCrowd(t, c, proofCrowd, proofCrowd/10)
+	hogs(t, c, unread)
+	conn := c.NATS.Conn(t)
+	defer conn.Close()
+	body := []byte(`{"pad":"` + strings.Repeat("x", piece) + `"}`)
+	for i := range unread {
+		if err := conn.Publish(clustertest.Subject("acme", fmt.Sprintf("hog%d", i), "chats", ""), body); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(piece * 10 * time.Nanosecond) // 100 MB a second
+	}
+	k.measure(t, 100, proofMeasure)
+	shed := func() float64 { return c.Pods[0].Metrics()["dws_sessions_shed_total"] }
+	c.Eventually(30*time.Second, "some are ended", func() bool { return shed() > 0 })
+	c.Eventually(30*time.Second, "it is through", func() bool { return c.Pods[0].Metrics()["dws_memory_pressure"] < 850 })
+	t.Logf("group of %d MiB, %d that read nothing: peak %d MiB, killed %d, ended for memory %.0f", halfGroupMiB, unread, g.peak()>>20, g.kills(), shed())
+	if g.kills() != 0 {
+		t.Fatalf("the kernel killed %d processes of the group", g.kills())
+	}
 	c.Dial(c.Pods[0], user("acme", "late", "u")).Close()
 	k.measure(t, 100, proofMeasure)
 	k.stays(t)
