@@ -10,7 +10,8 @@ import (
 	"github.com/daisi/daisi-ws/loop"
 )
 
-// addresses caps the connections of one address. It is off unless configured,
+// addresses caps the connections of one address, of IPv6 of a /64 (network says
+// why). It is off unless configured,
 // for a proxy is one address. Trusted proxies are not capped themselves: the
 // clients they speak for are, once there is a request that names them.
 type addresses struct {
@@ -56,6 +57,7 @@ func (a *addresses) accept(addr net.Addr) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	ip = network(ip)
 	if a.pending[ip]+a.sessions[ip] >= a.limit {
 		return false
 	}
@@ -76,7 +78,7 @@ func (a *addresses) released(addr net.Addr) {
 		delete(a.moved, from)
 		return
 	}
-	less(a.pending, ip)
+	less(a.pending, network(ip))
 }
 
 // enter counts the session of c, false when its address has too many. It takes
@@ -85,7 +87,11 @@ func (a *addresses) enter(c *loop.Conn, r *http.Request) bool {
 	if a.limit == 0 {
 		return true
 	}
-	o := owner{ip: a.client(r)}
+	ip := a.client(r)
+	if a.proxy(ip) { // which names nobody
+		return true
+	}
+	o := owner{ip: network(ip)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.sessions[o.ip] >= a.limit {
@@ -93,10 +99,10 @@ func (a *addresses) enter(c *loop.Conn, r *http.Request) bool {
 	}
 	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		if !a.proxy(from.Addr()) && a.pending[from.Addr()] > 0 {
+		if ip := network(from.Addr()); !a.proxy(from.Addr()) && a.pending[ip] > 0 {
 			o.from = from
 			a.moved[from] = struct{}{}
-			less(a.pending, from.Addr())
+			less(a.pending, ip)
 		}
 	}
 	a.sessions[o.ip]++
@@ -116,7 +122,7 @@ func (a *addresses) leave(c *loop.Conn) {
 		less(a.sessions, o.ip)
 		if _, ok := a.moved[o.from]; ok { // the login failed; its connection is still there
 			delete(a.moved, o.from)
-			a.pending[o.from.Addr()]++
+			a.pending[network(o.from.Addr())]++
 		}
 	}
 }
@@ -137,13 +143,21 @@ func (a *addresses) client(r *http.Request) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && a.proxy(ip); i-- {
-		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		next, err := parseHop(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break
 		}
 		ip = next.Unmap()
 	}
 	return ip
+}
+
+// parseHop reads an address; some proxies write its port behind it.
+func parseHop(s string) (netip.Addr, error) {
+	if p, err := netip.ParseAddrPort(s); err == nil {
+		return p.Addr(), nil
+	}
+	return netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
 }
 
 // proxy says whether ip may speak for others.

@@ -175,6 +175,42 @@ func TestSessionsOfAnAddress(t *testing.T) {
 	}
 }
 
+// Of IPv6 a network counts, for anybody who has one of its addresses has them all;
+// its books are closed when all have gone.
+func TestSessionsOfANetwork(t *testing.T) {
+	a, err := newAddresses(HTTPOptions{MaxConnsPerIP: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
+	f := func(ip string, want bool) {
+		t.Helper()
+		if got := a.accept(at(ip)); got != want {
+			t.Errorf("%s: %v", ip, got)
+		}
+	}
+	f("2001:db8:0:1::1", true)
+	conn := new(loop.Conn)
+	if !a.enter(conn, &http.Request{RemoteAddr: "[2001:db8:0:1::1]:1"}) {
+		t.Error("its session is not let in")
+	}
+	a.released(at("2001:db8:0:1::1"))
+	f("2001:db8:0:1:ffff::2", true)
+	f("2001:db8:0:1::3", false)
+	f("2001:db8:0:2::1", true)
+	f("192.0.2.1", true)
+	f("::ffff:192.0.2.1", true)
+	f("192.0.2.1", false)
+	f("192.0.2.2", true)
+	for _, ip := range []string{"2001:db8:0:1::9", "2001:db8:0:2::1", "192.0.2.1", "192.0.2.1", "192.0.2.2"} {
+		a.released(at(ip))
+	}
+	a.leave(conn)
+	if len(a.pending)+len(a.sessions)+len(a.owners)+len(a.moved) > 0 {
+		t.Errorf("left: %v %v %v %v", a.pending, a.sessions, a.owners, a.moved)
+	}
+}
+
 // Behind a trusted proxy the client counts, not the proxy.
 func TestSessionsBehindProxy(t *testing.T) {
 	h := newHouse(t, func(o *Options) { o.HTTP.MaxConnsPerIP, o.HTTP.TrustedProxies = 1, []string{"127.0.0.0/8", "10.0.0.9"} })
@@ -188,6 +224,9 @@ func TestSessionsBehindProxy(t *testing.T) {
 	refusedAs(t, answer.StatusCode, s.h, string(body), 429, "RateLimitExceeded", "address")
 	if h.redis.epoch.Load() != 2 {
 		t.Fatal("a refused login reached Redis")
+	}
+	for u := range 2 { // the proxy itself is not capped, where it names nobody
+		h.login("ag1", fmt.Sprintf("p%d", u), "", nil)
 	}
 }
 
@@ -207,6 +246,9 @@ func TestClientAddress(t *testing.T) {
 	f("10.0.0.1:5", "1.1.1.1", "1.1.1.1")
 	f("10.0.0.1:5", "1.1.1.1, 2.2.2.2", "2.2.2.2")
 	f("10.0.0.1:5", "1.1.1.1, 10.3.3.3", "1.1.1.1")
+	f("10.0.0.1:5", "1.1.1.1:4711", "1.1.1.1")
+	f("10.0.0.1:5", "[2001:db8::1]:4711,10.3.3.3:1", "2001:db8::1")
+	f("10.0.0.1:5", "[2001:db8::1]", "2001:db8::1")
 	f("10.0.0.1:5", "junk", "10.0.0.1")
 	f("10.0.0.1:5", "", "10.0.0.1")
 	f("[::ffff:10.0.0.1]:5", "2001:db8::1", "2001:db8::1")

@@ -24,7 +24,7 @@ type config struct {
 	HTTPAddr       string   `env:"DWS_HTTP_ADDR" envDefault:":8080" option:"HTTP.Addr" doc:"public port: WebSocket, token and health endpoints"`
 	Origins        []string `env:"DWS_HTTP_ORIGINS" option:"HTTP.Origins" doc:"allowed origins, scheme://host[:port] with commas between, or *; empty: the host of the request"`
 	TrustedProxies []string `env:"DWS_HTTP_TRUSTED_PROXIES" option:"HTTP.TrustedProxies" doc:"CIDRs with commas between, whose X-Forwarded-For is believed; empty: nobody's"`
-	MaxConnsPerIP  int      `env:"DWS_HTTP_MAX_CONNS_PER_IP" envDefault:"0" option:"HTTP.MaxConnsPerIP" doc:"sockets of one address; 0: no limit"`
+	MaxConnsPerIP  int      `env:"DWS_HTTP_MAX_CONNS_PER_IP" envDefault:"0" option:"HTTP.MaxConnsPerIP" doc:"sockets of one address (of IPv6 a /64); 0: no limit"`
 	Deflate        bool     `env:"DWS_WS_DEFLATE" envDefault:"false" option:"HTTP.Deflate" doc:"accept permessage-deflate: less traffic for more CPU; each event is compressed once for all"`
 	TLSCert        string   `env:"DWS_TLS_CERT_FILE" option:"TLS.CertFile" doc:"PEM chain; with the key: the public port speaks HTTPS and WSS; reloaded when it changes"`
 	TLSKey         string   `env:"DWS_TLS_KEY_FILE" option:"TLS.KeyFile" doc:"PEM key of that chain"`
