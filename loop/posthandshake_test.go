@@ -28,6 +28,7 @@ func TestHandshakeThatNeverEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = raw.Close() }) // also: not collected before
 	var secrets bytes.Buffer
 	config := h.tls.Clone()
 	config.KeyLogWriter, config.MinVersion = &secrets, tls.VersionTLS13

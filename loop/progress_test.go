@@ -109,6 +109,7 @@ func TestRecordThatNeverEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = raw.Close() }) // also: not collected before
 	below := &trickler{Conn: raw}
 	p := h.upgraded(t, tls.Client(below, h.tls), nil)
 	c := h.next(t)

@@ -77,22 +77,25 @@ func TestProveMemoryLimitOfHalfMessagesControl(t *testing.T) {
 // nothing waits here, and yet they fill the group. They are ended, the kernel
 // forgets what it kept for them, and others are let in.
 func TestProveMemoryLimitOfUnread(t *testing.T) { // not beside others, as the one above
-	const unread, piece = 2000, 60 << 10
+	const unread = 2400
 	g := newGroup(t, halfGroupMiB<<20)
 	c := clustertest.Start(t, clustertest.Options{Processes: true, Before: g.enter()})
 	k := newCrowd(t, c, proofCrowd, proofCrowd/10)
 	hogs(t, c, unread)
 	conn := c.NATS.Conn(t)
 	defer conn.Close()
-	body := []byte(`{"pad":"` + strings.Repeat("x", piece) + `"}`)
-	for i := range unread {
-		if err := conn.Publish(clustertest.Subject("acme", fmt.Sprintf("hog%d", i), "chats", ""), body); err != nil {
-			t.Fatal(err)
+	for _, piece := range []int{60 << 10, 30 << 10} { // the second fits into what the kernel keeps unsent
+		body := []byte(`{"pad":"` + strings.Repeat("x", piece) + `"}`)
+		for i := range unread {
+			if err := conn.Publish(clustertest.Subject("acme", fmt.Sprintf("hog%d", i), "chats", ""), body); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Duration(piece) * 10 * time.Nanosecond) // 100 MB a second
 		}
-		time.Sleep(piece * 10 * time.Nanosecond) // 100 MB a second
 	}
 	k.measure(t, 100, proofMeasure)
 	shed := func() float64 { return c.Pods[0].Metrics()["dws_sessions_shed_total"] }
+	t.Logf("memory %.0f thousandths, %.0f ended", c.Pods[0].Metrics()["dws_memory_pressure"], shed())
 	c.Eventually(30*time.Second, "some are ended", func() bool { return shed() > 0 })
 	c.Eventually(30*time.Second, "it is through", func() bool { return c.Pods[0].Metrics()["dws_memory_pressure"] < 850 })
 	t.Logf("group of %d MiB, %d that read nothing: peak %d MiB, killed %d, ended for memory %.0f", halfGroupMiB, unread, g.peak()>>20, g.kills(), shed())
