@@ -90,6 +90,18 @@ func TestNothingMeasured(t *testing.T) {
 	}
 }
 
+// Who interrupts the logins is not told to look at keys.
+func TestInterruptedLogins(t *testing.T) {
+	t.Parallel()
+	g := newGate(t, 1, wrongNothing)
+	ctx, stop := context.WithCancel(t.Context())
+	g.pause = func() { stop(); time.Sleep(100 * time.Millisecond) }
+	r, err := Connect(ctx, ConnectOptions{Options: g.options(), Sessions: 8})
+	if err != nil || !r.Interrupted || r.Exit != ExitError || r.Logins.Asked == 0 || r.Logins.OK != 0 || len(r.Errors) > 0 {
+		t.Errorf("error %v, logins %+v:\n%s", err, r.Logins, tableOf(r))
+	}
+}
+
 // Where pods are broken logins may fail, but not those before.
 func TestNeverIn(t *testing.T) {
 	t.Parallel()

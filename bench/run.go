@@ -287,7 +287,7 @@ func (st *Stage) wind(ctx context.Context, short bool) {
 	}
 	v := st.Oracle.Verdict()
 	r.Oracle, r.Closes, r.ErrorFrames = &v, st.Fleet.Closes(), st.Fleet.ErrorFrames()
-	if l := r.Logins; l != nil && l.Asked > 0 && l.OK == 0 {
+	if l := r.Logins; l != nil && l.Asked > 0 && l.OK == 0 && !r.Interrupted {
 		r.fail(fmt.Errorf("none of %d logins came through (%s): look at -addr, the API key and the key for tokens", l.Asked, l.usual()))
 	} else if l != nil && l.OK > 0 && st.Fleet.Open() == 0 {
 		r.fail(errors.New("no socket was left at the end: did the server end?"))
