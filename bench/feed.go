@@ -82,7 +82,7 @@ type FeedStats struct {
 	Sent    int64   `json:"sent"`
 	Acked   int64   `json:"acked"`
 	Refused int64   `json:"refused"` // errors from NATS
-	Stalls  int64   `json:"stalls"`  // waits for NATS because the window was full
+	Stalls  int64   `json:"stalls"`  // waits for NATS because the window was full, or it did not read
 	Lag     Latency `json:"lag"`     // sent - due, stalls excluded
 }
 
@@ -141,7 +141,7 @@ func (f *Feed) Close() {
 }
 
 // Publish enters one event of the topic in the book and sends it. It waits only
-// while the window is full. Errors: ctx; a failed send makes the event unsure
+// while the window is full, or NATS does not read. Errors: ctx; a failed send makes the event unsure
 // and is counted.
 func (f *Feed) Publish(ctx context.Context, p *Page, topic uint16, due time.Time) error {
 	slot := &f.ring[f.id%uint64(len(f.ring))]
@@ -171,8 +171,15 @@ func (f *Feed) Publish(ctx context.Context, p *Page, topic uint16, due time.Time
 		f.refused.Add(1)
 		f.settle(f.id-1, false)
 	}
+	if end := time.Now(); end.Sub(now) > blocked {
+		f.freed = end
+		f.stalls.Add(1)
+	}
 	return nil
 }
+
+// blocked is how long a write takes that waited for NATS to read.
+const blocked = 10 * time.Millisecond
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

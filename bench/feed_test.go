@@ -102,6 +102,31 @@ func TestFeedHeld(t *testing.T) {
 	}
 }
 
+// NATS reads nothing for a second: who writes to it then waits in the write.
+func TestFeedBlocked(t *testing.T) {
+	p := natstest.StartProcess(t)
+	b, page := testPage()
+	f, err := OpenFeed(t.Context(), b, FeedOptions{URL: p.URL, Create: true, Size: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p.Stop()
+	played := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		played <- f.Play(t.Context(), Pacer{Start: began, Rate: 300}, 450, func(int) (*Page, uint16) { return page, 0 })
+	}()
+	_ = Wait(t.Context(), began.Add(time.Second)) // the fault itself
+	p.Cont()
+	err = <-played
+	s, statsErr := f.Stats()
+	// What is left is how long the generator takes to catch up.
+	if err != nil || statsErr != nil || s.Stalls == 0 || s.Lag.P99 > 0.3 {
+		t.Errorf("stats %+v, error %v, %v", s, err, statsErr)
+	}
+}
+
 func TestFeedFailure(t *testing.T) {
 	host := natstest.Start(t)
 	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
