@@ -215,10 +215,10 @@ func figureIdle(t *testing.T, s *sheet) {
 		return
 	}
 	s.row(t, "idle, each of three pods at once", "idle CPU a session, us/s", "net of the empty pod", "the empty pod, ms/s", "RSS a session, KiB", "closed", "machine busy",
-		"round trips to Redis a second", "its commands a second", "its CPU, ms/s")
+		"calls to Redis a second", "in round trips", "its commands a second, scripts' too", "its CPU, ms/s")
 	s.row(t, "15,000 sessions for "+hold.String(), median(t, reports, "idle_cpu_per_session", micro), median(t, reports, "idle_cpu_per_session_net", micro),
 		median(t, reports, "empty_cpu", milli), median(t, reports, "rss_per_session", kibi), median(t, reports, "closed", 1), median(t, reports, "idle_machine_busy", 1),
-		median(t, reports, "pods_redis_pipeline_rate", 1), median(t, reports, "redis_command_rate", 1), median(t, reports, "redis_cpu", milli))
+		median(t, reports, "pods_redis_call_rate", 1), median(t, reports, "pods_redis_pipeline_rate", 1), median(t, reports, "redis_command_rate", 1), median(t, reports, "redis_cpu", milli))
 }
 
 // figureWorker gives a run a client process of its own: the file limit of this
