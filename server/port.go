@@ -66,6 +66,14 @@ func (p *publicPort) pending() int {
 	return 0
 }
 
+// waiting is how many of them wait to be served.
+func (p *publicPort) waiting() int {
+	if l := p.bound.Load(); l != nil {
+		return (*l).Waiting()
+	}
+	return 0
+}
+
 // evicted is how many connections gave their place to a newcomer.
 func (p *publicPort) evicted() uint64 {
 	if l := p.bound.Load(); l != nil {
