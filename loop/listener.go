@@ -224,7 +224,7 @@ func (l *Listener) slot() bool {
 	tick := time.NewTicker(evictEvery)
 	defer tick.Stop()
 	for {
-		l.evict()
+		l.Evict(evictAfter, 1)
 		select {
 		case l.slots <- struct{}{}:
 			return true
@@ -235,17 +235,19 @@ func (l *Listener) slot() bool {
 	}
 }
 
-// evict closes the oldest that has had its time and asked for nothing.
-func (l *Listener) evict() {
+// Evict closes the oldest connections, at most so many, that have had this time
+// and asked for nothing; it says how many there were.
+func (l *Listener) Evict(had time.Duration, most int) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for p := l.oldest; p != nil && time.Since(p.since) >= evictAfter; p = p.newer {
+	for p := l.oldest; p != nil && n < most && time.Since(p.since) >= had; p = p.newer {
 		if p.asked.CompareAndSwap(false, true) {
 			_ = p.tcp.Close() // its reader gets the error, and closes the Wire
 			l.evicted.Add(1)
-			return
+			n++
 		}
 	}
+	return n
 }
 
 func (l *Listener) add(p *prelude) {
@@ -313,7 +315,7 @@ func (l *Listener) Counts() (accepted, refused, failed uint64) {
 	return l.accepted.Load(), l.refused.Load(), l.failed.Load()
 }
 
-// Evicted is how many connections gave their place to a newcomer.
+// Evicted is how many connections were closed by Evict, or for a newcomer.
 func (l *Listener) Evicted() uint64 { return l.evicted.Load() }
 
 // Asked says that the request of nc, an accepted Wire or a *tls.Conn over one,

@@ -27,7 +27,7 @@ var help = map[string]string{
 	"dws_logins_active":                   "Logins in work.",
 	"dws_login_queue":                     "Logins that wait to be worked on.",
 	"dws_handshakes_active":               "TLS key exchanges in work.",
-	"dws_connections_evicted_total":       "Connections without a request that gave their place to a newcomer.",
+	"dws_connections_evicted_total":       "Connections without a request that gave their place to a newcomer, or were ended because the pod was short of memory.",
 	"dws_memory_pressure":                 "Memory in use, in thousandths of the cgroup's limit; 0 without one. From 850 on no login is let in and those who hold the most are ended, from 920 on no connection is let in.",
 	"dws_sessions_shed_total":             "Sessions ended because the pod was short of memory and much was held for them: what waited, here or in the kernel, or half a message.",
 	"dws_scheduler_lag_seconds":           "How long work that is ready waits for a processor: 99th percentile, smoothed. From 0.25 s on no login is let in.",

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"math"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/daisi/daisi-ws/loop"
 )
@@ -74,7 +76,16 @@ func (p *publicPort) waiting() int {
 	return 0
 }
 
-// evicted is how many connections gave their place to a newcomer.
+// evict closes the connections that have had this time and asked for nothing.
+func (p *publicPort) evict(had time.Duration) int {
+	if l := p.bound.Load(); l != nil {
+		return (*l).Evict(had, math.MaxInt)
+	}
+	return 0
+}
+
+// evicted is how many connections gave their place to a newcomer, or to the rest
+// when memory was short.
 func (p *publicPort) evicted() uint64 {
 	if l := p.bound.Load(); l != nil {
 		return (*l).Evicted()

@@ -55,6 +55,7 @@ const (
 	freeEvery     = 5 * time.Second // between two give-backs that a full group asks for
 	shedEvery     = 200 * time.Millisecond
 	reapAfter     = 100 * time.Millisecond // from an end to the giving back of what was held for it
+	shedPending   = 250 * time.Millisecond // until a connection without a request is one too many
 	shedLeast     = 4 << 10                // bytes that are held for one session and not worth ending it
 )
 
@@ -204,8 +205,13 @@ func (p *pressure) shut() bool { return p.memory.Load() >= memoryShut }
 
 // shed ends the sessions for which more than keep bytes are held, as they would
 // be ended for passing their budget, and says how many there were. Who is still
-// there at the next look, with as much, is cut off.
+// there at the next look, with as much, is cut off. Connections without a request
+// go before them: crypto/tls takes 256 KiB of each before it looks, and all would
+// be refused now. A few of those are no relief: they may have come to look like it.
 func (e *edge) shed(keep int) (over int) {
+	if n := e.public.evict(shedPending); n > e.gate.maxPending/4 {
+		return n
+	}
 	core := e.env.core()
 	if core == nil {
 		return 0

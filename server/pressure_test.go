@@ -1,21 +1,14 @@
 package server
 
 import (
-	"errors"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/gobwas/ws"
-
-	"github.com/daisi/daisi-ws/loop"
-	"github.com/daisi/daisi-ws/session"
 )
 
 // groups writes a hierarchy of groups as the kernel shows it.
@@ -207,99 +200,6 @@ func TestPressureSheds(t *testing.T) {
 	if released != 14 {
 		t.Errorf("garbage was given back %d times", released)
 	}
-}
-
-// The real thing: a session that reads nothing is ended, one that reads is not.
-func TestShed(t *testing.T) {
-	h := newHouse(t, nil)
-	slow, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil)
-	s := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"})
-	f := loop.NewFrame(ws.OpText, []byte(`{"type":"`+strings.Repeat("x", 60<<10)+`"}`), loop.Events)
-	for s.Sock().Queued() < 256<<10 {
-		if err := s.Sock().Queue(f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := h.edge.shed(1 << 20); n != 0 {
-		t.Errorf("%d hold more than a budget", n)
-	}
-	if n := h.edge.shed(128 << 10); n != 1 || h.edge.m.shed.Get() != 1 {
-		t.Errorf("%d ended, %d counted", n, h.edge.m.shed.Get())
-	}
-	var end closed
-	for err := error(nil); !errors.As(err, &end); {
-		if _, err = slow.read(); err != nil && !errors.As(err, &end) {
-			t.Fatal(err)
-		}
-	}
-	if end.code != 4408 {
-		t.Errorf("closed with %v", end)
-	}
-	quick.barrier()
-}
-
-// A session that sends half a message is ended when so much is held for it, or
-// when any is too much: it is told why, and its socket gone at once.
-func TestShedHalfMessages(t *testing.T) {
-	h := newHouse(t, nil)
-	most, some, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil), h.login("ag1", "u3", "", nil)
-	part := func(s *socket, user string, n int) {
-		t.Helper()
-		if _, err := s.nc.Write(text(strings.Repeat("x", 30<<10))[:n]); err != nil {
-			t.Fatal(err)
-		}
-		conn := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: user}).Sock()
-		eventually(t, "it is held", func() bool { return conn.Partial() >= n-14 })
-	}
-	part(most, "u1", 20<<10)
-	part(some, "u2", 100)
-	shed := func(keep, left int, gone ...*socket) {
-		t.Helper()
-		if n := h.edge.shed(keep); n != len(gone) {
-			t.Errorf("%d hold more than %d", n, keep)
-		}
-		for _, s := range gone {
-			s.expect("error", map[string]any{"code": "SlowConsumer", "details": "this pod is short of memory"})
-			s.expectClose(4408, "slow-consumer")
-		}
-		eventually(t, "its socket is gone", func() bool { return h.env.engine.Len() == left })
-	}
-	shed(64<<10, 3)
-	shed(16<<10, 2, most)
-	shed(8<<10, 2)
-	shed(shedLeast, 1, some)
-	if n := h.edge.m.shed.Get(); n != 2 {
-		t.Errorf("%d counted", n)
-	}
-	quick.barrier()
-}
-
-// What the kernel keeps for one who does not read is held for it like what waits
-// here; if its close frame gets nowhere, it is cut off.
-func TestShedWhatTheKernelKeeps(t *testing.T) {
-	h := newHouse(t, nil)
-	slow, quick := h.login("ag1", "u1", "", nil), h.login("ag1", "u2", "", nil)
-	if err := slow.nc.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
-		t.Fatal(err)
-	}
-	conn := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"}).Sock()
-	f := loop.NewFrame(ws.OpText, []byte(`{"type":"`+strings.Repeat("x", 4<<10)+`"}`), loop.Events)
-	for conn.Unacked() < 32<<10 {
-		if err := conn.Queue(f); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "the kernel takes it", func() bool { return conn.Queued() == 0 })
-	}
-	if n := h.edge.shed(128 << 10); n != 0 {
-		t.Errorf("%d hold more than there is", n)
-	}
-	for range 2 { // the first is told so
-		if n := h.edge.shed(16 << 10); n != 1 || h.edge.m.shed.Get() != 1 {
-			t.Errorf("%d ended, %d counted", n, h.edge.m.shed.Get())
-		}
-	}
-	eventually(t, "its socket is gone", func() bool { return h.env.engine.Len() == 1 })
-	quick.barrier()
 }
 
 // Lag is what logins are refused for when nothing else is short; one bad look
