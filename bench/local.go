@@ -258,6 +258,9 @@ func (p *Pod) whole(ctx context.Context, running int) error {
 	}
 	s := NewScraper([]string{p.Internal})
 	defer s.Close()
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
 	m, err := s.Read(ctx)
 	if err != nil {
 		return err

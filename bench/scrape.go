@@ -44,6 +44,26 @@ func (s *Scraper) Read(ctx context.Context) (Series, error) {
 	return sum, failed
 }
 
+// ready asks all pods whether they take sessions; nil: they do. One that has its
+// metrics, and no peers to wait for, may not yet.
+func (s *Scraper) ready(ctx context.Context) error {
+	for _, u := range s.urls {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(u, "/")+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := s.client.Do(req)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s is not ready: %s", u, resp.Status)
+		}
+	}
+	return nil
+}
+
 func (s *Scraper) read(ctx context.Context, base string, sum Series) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/metrics", nil)
 	if err != nil {

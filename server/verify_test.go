@@ -30,6 +30,23 @@ func localFanout(l *bench.Local) bench.FanoutOptions {
 	return o
 }
 
+// A cluster of one pod, too, takes all logins from the first on: none is told to
+// come later, which would be counted as the gateway's time.
+func TestLocalClusterIsReady(t *testing.T) {
+	t.Parallel()
+	l := startLocal(t, 1)
+	o := bench.ConnectOptions{Hold: time.Millisecond}
+	l.Apply(&o.Options)
+	o.Sessions, o.Settle = 64, time.Millisecond
+	r, err := bench.Connect(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := r.Figure("login.count"); len(r.Logins.Refused) > 0 || !ok || n != 64 {
+		t.Errorf("%v logins, refused %v", n, r.Logins.Refused)
+	}
+}
+
 // The whole set, drain and chaos with it, each time on a cluster of its own:
 // nothing to find.
 func TestProveVerify(t *testing.T) {
