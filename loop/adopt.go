@@ -28,7 +28,7 @@ func (e *Engine) NewConn(h Handler) *Conn {
 // the socket of c. It writes head (the 101) and what is queued in one write,
 // handles early, the bytes that were read behind the request, and those inside
 // the tls.Conn, and moves the descriptor to a poller. It blocks for that write,
-// until Run has started the pollers, and for a place at work of nc's Listener.
+// and until Run has started the pollers.
 //
 // On an error nc is closed and Closed was called, unless c had been adopted or
 // abandoned before. Closed may also come before Adopt returned nil.
@@ -62,9 +62,6 @@ func (e *Engine) adopt(c *Conn, nc net.Conn, early, head []byte) error {
 	tcp, wire, secure, err := unwrap(nc)
 	if err != nil {
 		return err
-	}
-	if wire != nil {
-		wire.pre.turn()
 	}
 	if err := e.greet(c, nc, head); err != nil {
 		return err

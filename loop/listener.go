@@ -2,11 +2,10 @@ package loop
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,22 +29,6 @@ type ListenOptions struct {
 	// more waits in the Conn's budget. 0: 64 KiB; negative: up to 4 MiB, as
 	// net.ipv4.tcp_wmem says.
 	Unsent int
-	// AtWork is how many connections may be at work, 2 at least: handed out by
-	// Accept, and neither waiting for bytes, nor served (see Served), nor closed; or
-	// being adopted. Beyond it they wait as bare sockets, without goroutine or
-	// buffer. 0: four for each processor.
-	AtWork int
-	// Busy says that what is handed out now would only wait for its turn elsewhere:
-	// then, too, they wait, for 20 ms at a stretch. Accept's goroutine asks; it must
-	// not block. nil: never.
-	Busy func() bool
-	// MaxWaiting is how many may wait so, until Deadline at most; when the first of
-	// them has waited for a fifth of it, or there are so many, each newcomer is
-	// turned away. 0: 8192.
-	MaxWaiting int
-	// TurnAway may tell it so before it is closed; it must not block, and leaves the
-	// closing to the Listener. nil: it is told nothing.
-	TurnAway func(*net.TCPConn)
 	// Admit is asked at accept, before a byte is read; false closes. nil: all.
 	Admit func(net.Addr) bool
 	// Released is called once for each that was admitted, when it was closed or
@@ -60,25 +43,19 @@ type Listener struct {
 	tcp  *net.TCPListener
 	opts ListenOptions
 
-	slots  chan struct{} // taken by those handed out and pending
-	work   chan struct{} // of these, taken by those at work
+	slots  chan struct{} // taken by pending connections
 	closed chan struct{}
 	once   sync.Once
-
-	busySince time.Time // zero: it is not; owned by Accept
 
 	accepted atomic.Uint64
 	refused  atomic.Uint64
 	failed   atomic.Uint64
 	evicted  atomic.Uint64
-	turned   atomic.Uint64
 
 	mu sync.Mutex
 	// mu guards the following.
 	oldest, newest *prelude // list of the pending
-	pending        int      // of them
-	lobby          []arrival
-	shut           bool // nobody waits in the lobby any more
+	pending        int
 }
 
 // Of a full listener: how long a connection is left alone before a newcomer may
@@ -95,15 +72,8 @@ func Listen(addr string, o ListenOptions) (*Listener, error) {
 	if o.MaxPending == 0 {
 		o.MaxPending = 8192
 	}
-	if o.MaxWaiting == 0 {
-		o.MaxWaiting = 8192
-	}
-	if o.AtWork == 0 {
-		o.AtWork = atWorkEach * runtime.GOMAXPROCS(0)
-	}
-	if o.MaxPending < 0 || o.MaxWaiting < 0 || o.AtWork < 2 || o.Deadline < 0 {
-		return nil, fmt.Errorf("listen on %s: max pending %d, max waiting %d, at work %d, deadline %v: not negative, and 2 at work",
-			addr, o.MaxPending, o.MaxWaiting, o.AtWork, o.Deadline)
+	if o.MaxPending < 0 || o.Deadline < 0 {
+		return nil, fmt.Errorf("listen on %s: max pending %d, deadline %v: not negative", addr, o.MaxPending, o.Deadline)
 	}
 	if o.Unsent == 0 {
 		o.Unsent = 64 << 10
@@ -124,7 +94,6 @@ func Listen(addr string, o ListenOptions) (*Listener, error) {
 		tcp:    ln.(*net.TCPListener),
 		opts:   o,
 		slots:  make(chan struct{}, o.MaxPending),
-		work:   make(chan struct{}, o.AtWork),
 		closed: make(chan struct{}),
 	}, nil
 }
@@ -146,68 +115,38 @@ func (o *ListenOptions) control(_, _ string, raw syscall.RawConn) error {
 	return nil
 }
 
-// Accept waits for a connection, for a place at work for it, and for room when
-// MaxPending are pending. Errors about descriptors are temporary ones: net/http
-// backs off. One goroutine at a time may call it.
+// Accept waits for a connection, and for room when MaxPending are pending.
+// Errors about descriptors are temporary ones: net/http backs off.
 func (l *Listener) Accept() (net.Conn, error) {
-	for l.busy() || !l.turn() {
-		if err := l.gather(lobbyPause); err != nil {
-			return nil, err
-		}
-	}
 	for {
-		a, ok := l.called()
-		if !ok {
-			var err error
-			if a, ok, err = l.accept(); err != nil {
-				<-l.work
-				return nil, err
-			}
+		if !l.slot() {
+			return nil, net.ErrClosed
 		}
-		if ok {
-			if w := l.handOut(a); w != nil {
-				return w, nil
-			}
-		}
-	}
-}
-
-// accept takes one connection from the kernel; false: it was refused.
-func (l *Listener) accept() (a arrival, ok bool, err error) {
-	tcp, err := l.tcp.AcceptTCP()
-	if err != nil {
-		select {
-		case <-l.closed:
-		default:
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
+		tcp, err := l.tcp.AcceptTCP()
+		if err != nil {
+			<-l.slots
+			select {
+			case <-l.closed:
+			default:
 				l.failed.Add(1)
 			}
+			return nil, err
 		}
-		return arrival{}, false, err
+		if l.opts.Admit != nil && !l.opts.Admit(tcp.RemoteAddr()) {
+			<-l.slots
+			l.refused.Add(1)
+			_ = tcp.Close()
+			continue
+		}
+		l.accepted.Add(1)
+		var deadline time.Time
+		if l.opts.Deadline > 0 {
+			deadline = time.Now().Add(l.opts.Deadline)
+		}
+		w := newWire(tcp, deadline, l)
+		l.add(w.pre)
+		return w, nil
 	}
-	if l.opts.Admit != nil && !l.opts.Admit(tcp.RemoteAddr()) {
-		l.refused.Add(1)
-		_ = tcp.Close()
-		return arrival{}, false, nil
-	}
-	l.accepted.Add(1)
-	return arrival{tcp, time.Now()}, true, nil
-}
-
-// handOut makes a pending connection of a, which is at work; nil: l was closed.
-func (l *Listener) handOut(a arrival) *Wire {
-	if !l.slot() {
-		l.turnAway(a)
-		return nil
-	}
-	var deadline time.Time
-	if l.opts.Deadline > 0 {
-		deadline = a.at.Add(l.opts.Deadline)
-	}
-	w := newWire(a.tcp, deadline, l)
-	w.pre.atWork.Store(true)
-	l.add(w.pre)
-	return w
 }
 
 // slot waits for room; false: the listener was closed. Where those that trickle
@@ -283,21 +222,16 @@ func (l *Listener) remove(p *prelude) {
 // release forgets a connection that was closed or adopted.
 func (l *Listener) release(p *prelude, adopted bool) {
 	l.remove(p)
-	p.rest()
 	<-l.slots
 	if l.opts.Released != nil {
 		l.opts.Released(p.addr, adopted)
 	}
 }
 
-// Close stops accepting, and turns away those that wait; the others stay.
+// Close stops accepting; connections stay.
 func (l *Listener) Close() error {
-	err := l.tcp.Close()
-	l.once.Do(func() {
-		close(l.closed)
-		l.empty()
-	})
-	return err
+	l.once.Do(func() { close(l.closed) })
+	return l.tcp.Close()
 }
 
 // Addr is where it listens.
@@ -307,7 +241,7 @@ func (l *Listener) Addr() net.Addr { return l.tcp.Addr() }
 func (l *Listener) Pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.pending + len(l.lobby)
+	return l.pending
 }
 
 // Counts are connections accepted, refused by Admit, and failed accepts.
@@ -322,8 +256,11 @@ func (l *Listener) Evicted() uint64 { return l.evicted.Load() }
 // is being answered, so that no newcomer takes its place. Connections of other
 // kinds are left alone.
 func Asked(nc net.Conn) {
-	if p := preludeOf(nc); p != nil {
-		p.asked.Store(true)
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	if w, ok := nc.(*Wire); ok && w.pre != nil {
+		w.pre.asked.Store(true)
 	}
 }
 

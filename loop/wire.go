@@ -37,8 +37,6 @@ type prelude struct {
 	since    time.Time // accepted
 	heard    atomic.Bool
 	asked    atomic.Bool // its request is being answered
-	atWork   atomic.Bool // holds one of listener.work
-	served   atomic.Bool // so was its first request: reading is not paced any more
 	gone     atomic.Bool
 
 	older, newer *prelude // Listener.mu
@@ -76,29 +74,9 @@ func (w *Wire) Read(b []byte) (int, error) {
 		w.in = w.in[n:]
 		return n, nil
 	}
-	n, err := w.pre.read(b)
+	n, err := w.pre.tcp.Read(b)
 	if n > 0 && !w.pre.heard.Load() {
 		w.pre.heard.Store(true)
-	}
-	return n, err
-}
-
-// read reads from TCP. It waits for bytes without a place at work, and comes back
-// with one.
-func (p *prelude) read(b []byte) (int, error) {
-	if !p.paced() {
-		return p.tcp.Read(b)
-	}
-	// Where there is plenty of places it is not worth a system call to know.
-	if p.atWork.Load() && (p.listener.idle() || p.waits()) {
-		p.rest()
-	}
-	n, err := p.tcp.Read(b)
-	if n > 0 {
-		p.turn()
-		if p.served.Load() { // meanwhile: net/http reads beside a handler
-			p.rest()
-		}
 	}
 	return n, err
 }
@@ -106,7 +84,7 @@ func (p *prelude) read(b []byte) (int, error) {
 // Write writes to TCP until adoption, then through the engine.
 func (w *Wire) Write(b []byte) (int, error) {
 	if w.conn == nil {
-		return w.pre.write(b)
+		return w.pre.tcp.Write(b)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,15 +96,6 @@ func (w *Wire) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return len(b), nil
-}
-
-// write writes to TCP: without a place at work where it may wait, or where net/http
-// may wait after it. What Adopt writes is small, and to an empty buffer.
-func (p *prelude) write(b []byte) (int, error) {
-	if p.paced() || len(b) > writeMost {
-		p.rest()
-	}
-	return p.tcp.Write(b)
 }
 
 // Close closes the TCP connection and releases its place in the listener. After

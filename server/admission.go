@@ -30,7 +30,6 @@ type admission struct {
 	m           *edgeMetrics
 	maxFiles    int // connections of any kind
 	maxPending  int // connections that are no session yet
-	maxWaiting  int // connections in the lobby
 
 	pending  atomic.Int64 // of these
 	polite   atomic.Int64 // refusals before a key exchange: GCRA, ns of monotonic
@@ -45,8 +44,6 @@ type admission struct {
 const (
 	pendingSize  = 48 << 10
 	pendingShare = 8
-	lobbySize    = 8192    // connections that wait unread, at most
-	waitingSize  = 8 << 10 // what one of them costs: its socket, and what it has sent
 )
 
 // Reserve of file descriptors for what is not a session: Redis, NATS, peers,
@@ -67,7 +64,6 @@ func newAdmission(o LimitOptions, addresses *addresses, sessions func() int, m *
 		addresses:   addresses,
 		m:           m,
 		maxPending:  o.MaxPending,
-		maxWaiting:  lobbySize,
 	}
 	files := fileLimit()
 	if a.maxSessions == 0 {
@@ -88,7 +84,6 @@ func newAdmission(o LimitOptions, addresses *addresses, sessions func() int, m *
 	a.pressure = newPressure(group)
 	if _, limit := group.used(); limit > 0 {
 		a.maxPending = min(a.maxPending, max(int(limit/pendingShare/pendingSize), 64))
-		a.maxWaiting = min(a.maxWaiting, max(int(limit/pendingShare/waitingSize), 64))
 	}
 	return a
 }
@@ -270,10 +265,6 @@ func (a *admission) handshake(ctx context.Context) (release func(), err error) {
 	timer := time.AfterFunc(handshakeHold, give)
 	return func() { timer.Stop(); give() }, nil
 }
-
-// busy says that logins wait for a token, so that it is better for more of them to
-// wait where that costs nothing: in the listener's lobby.
-func (a *admission) busy() bool { return a.queued.Load() > 0 }
 
 // retryAfter is in seconds, spread so that those refused together do not come
 // back together.

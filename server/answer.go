@@ -81,10 +81,6 @@ func requestID(r *http.Request) string {
 	if id := r.Header.Get(requestIDHeader); cleanRequestID(id) {
 		return id
 	}
-	return newRequestID()
-}
-
-func newRequestID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])

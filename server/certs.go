@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"github.com/daisi/daisi-ws/loop"
 )
 
 // Ticket keys change each ticketPeriod; tickets of the two periods before
@@ -80,7 +78,6 @@ func (c *certs) base() *tls.Config {
 func (c *certs) server() *tls.Config {
 	config := c.base()
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		loop.Waits(hello.Conn)
 		release, err := c.handshake(hello.Context())
 		if err != nil {
 			return nil, fmt.Errorf("wait for a handshake slot: %w", err)

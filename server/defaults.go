@@ -66,7 +66,7 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.Ping.Timeout, 90*time.Second)
 	def(&o.Limits.MaxPending, 8192)
 	def(&o.Limits.Handshakes, 2*runtime.GOMAXPROCS(0))
-	def(&o.Limits.LoginConcurrency, max(32*runtime.GOMAXPROCS(0), 64))
+	def(&o.Limits.LoginConcurrency, 512)
 	def(&o.Limits.LoginQueue, 8192)
 	def(&o.Limits.MaxMessage, 32<<10)
 	def(&o.Limits.MessageRate, 100)

@@ -84,7 +84,6 @@ func (m *edgeMetrics) gauges(set *metrics.Set, e *edge) {
 		"dws_logins_active":       func() int { return len(e.gate.logins) },
 		"dws_handshakes_active":   func() int { return len(e.gate.handshakes) },
 		"dws_pending_connections": func() int { return e.public.pending() },
-		"dws_connections_waiting": func() int { return e.public.waiting() },
 		"dws_memory_pressure":     func() int { return int(e.gate.pressure.memory.Load()) },
 	} {
 		set.NewGauge(name, func() float64 { return float64(read()) })

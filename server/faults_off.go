@@ -23,6 +23,4 @@ func (faults) killed(f killed) killed { return f }
 
 func (faults) fed() {}
 
-func (faults) listen(o loop.ListenOptions) loop.ListenOptions { return o }
-
 func (*delivery) again(int, []session.Event, uint64) {}

@@ -19,7 +19,6 @@ type Fault struct {
 	// after the answer. "starve": replays hold the lock of their partition.
 	// "unsequenced": what a second reader offers again is delivered again.
 	// "foreign": a good token opens every door, and refreshes every session.
-	// "unpaced": connections are served as they come, all at once.
 	Kind  string
 	After uint64 // deliveries of this process before a wrong one
 
@@ -132,12 +131,4 @@ func (*faults) fed() {
 	if plantedKind() == "starve" {
 		time.Sleep(starved)
 	}
-}
-
-// listen is asked when the public port is opened.
-func (*faults) listen(o loop.ListenOptions) loop.ListenOptions {
-	if plantedKind() == "unpaced" {
-		o.AtWork = 1 << 20
-	}
-	return o
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -201,28 +200,5 @@ func TestProveServerFaultsOfReplays(t *testing.T) {
 	<-done
 	if base, under, _ := slowed([]measured{quiet}, []measured{attack}); under <= starving {
 		t.Errorf("p99 %v, then %v: replays that hold the lock starved nobody", base, under)
-	}
-}
-
-// What the judge of storms is worth: it sees a server that serves connections as
-// they come.
-func TestProveServerFaultsStorm(t *testing.T) {
-	server.PlantFault(&server.Fault{Kind: "unpaced"})
-	defer server.PlantFault(nil)
-	c := clustertest.Start(t, clustertest.Options{})
-	k := newCrowd(t, c, proofStormCrowd, proofStormCrowd/10)
-	sustained := storm(t, c, proofStorm/3, 0).PerS
-	var quiet, attack []measured
-	for range 3 {
-		quiet = append(quiet, k.measure(t, 100, proofMeasure))
-		var wg sync.WaitGroup
-		wg.Go(func() { storm(t, c, proofStorm, 5*sustained) })
-		attack = append(attack, k.measure(t, 100, proofMeasure))
-		wg.Wait()
-	}
-	base, under, limit := slowed(quiet, attack)
-	t.Logf("p99 %v without, %v with a storm that is not paced (limit %v)", base, under, limit)
-	if under <= limit {
-		t.Error("the judge lets it pass")
 	}
 }

@@ -32,7 +32,6 @@ var help = map[string]string{
 	"dws_sessions_shed_total":             "Sessions ended because the pod was short of memory and much was held for them: what waited, here or in the kernel, or half a message.",
 	"dws_scheduler_lag_seconds":           "How long work that is ready waits for a processor: 99th percentile, smoothed. From 0.25 s on no login is let in.",
 	"dws_pending_connections":             "Connections that are no session yet.",
-	"dws_connections_waiting":             "Of these, connections of which no byte is read until those before them had their turn.",
 	"dws_sessions_limit":                  "Sessions this pod takes at most.",
 	"dws_admission_refused_total":         "Connections and logins refused for want of room, by gate.",
 	"dws_refusals_told_total":             "Refusals told over WebSocket, for browsers.",

@@ -84,11 +84,10 @@ func (e *edge) listen() error {
 }
 
 func (e *edge) listenPublic() (*loop.Listener, error) {
-	return loop.Listen(e.public.addr(e.opts.HTTP.Addr), new(faults).listen(loop.ListenOptions{
+	return loop.Listen(e.public.addr(e.opts.HTTP.Addr), loop.ListenOptions{
 		Deadline: e.opts.HTTP.LoginDeadline, MaxPending: e.gate.maxPending,
 		Admit: e.gate.admit, Released: e.gate.released,
-		Busy: e.gate.busy, MaxWaiting: e.gate.maxWaiting, TurnAway: e.turnAway,
-	}))
+	})
 }
 
 func (e *edge) listenInternal() (net.Listener, error) {
@@ -215,9 +214,6 @@ func (e *edge) around(next http.Handler) http.Handler {
 		r.Header.Set(requestIDHeader, id)
 		w.Header().Set(requestIDHeader, id)
 		defer e.rescue(w, id)
-		if nc, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-			loop.Served(nc)
-		}
 		next.ServeHTTP(w, r)
 	})
 }

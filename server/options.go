@@ -138,7 +138,7 @@ type LimitOptions struct {
 	MaxSessions      int    // 0: the file limit less a reserve
 	MaxPending       int    // connections that are no session yet: 8,192, less where memory is limited
 	Handshakes       int    // TLS key exchanges at once: 2 x GOMAXPROCS
-	LoginConcurrency int    // logins in work: 32 x GOMAXPROCS, 64 at least
+	LoginConcurrency int    // logins in work: 512
 	LoginQueue       int    // logins that wait for that: 8,192
 	MaxMessage       int    // bytes from a client: 32 KiB
 	MessageRate      int    // messages from a client a second, 20 s' worth of them at once: 100

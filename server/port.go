@@ -68,14 +68,6 @@ func (p *publicPort) pending() int {
 	return 0
 }
 
-// waiting is how many of them wait to be served.
-func (p *publicPort) waiting() int {
-	if l := p.bound.Load(); l != nil {
-		return (*l).Waiting()
-	}
-	return 0
-}
-
 // evict closes the connections that have had this time and asked for nothing.
 func (p *publicPort) evict(had time.Duration) int {
 	if l := p.bound.Load(); l != nil {

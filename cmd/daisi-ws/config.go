@@ -67,7 +67,7 @@ type config struct {
 	PongTimeout  time.Duration `env:"DWS_PONG_TIMEOUT" envDefault:"90s" option:"Ping.Timeout" doc:"a client without any byte for so long is dead"`
 
 	MaxSessions      int    `env:"DWS_MAX_SESSIONS" envDefault:"0" option:"Limits.MaxSessions" doc:"sessions of this pod; 0: the file limit less a reserve"`
-	LoginConcurrency int    `env:"DWS_LOGIN_CONCURRENCY" envDefault:"0" option:"Limits.LoginConcurrency" doc:"logins in work at once; 0: 32 for each processor, 64 at least; more where Redis answers late"`
+	LoginConcurrency int    `env:"DWS_LOGIN_CONCURRENCY" envDefault:"512" option:"Limits.LoginConcurrency" doc:"logins in work at once"`
 	LoginQueue       int    `env:"DWS_LOGIN_QUEUE" envDefault:"8192" option:"Limits.LoginQueue" doc:"logins that may wait for that; more are refused with 503"`
 	MaxMessage       size   `env:"DWS_MAX_MESSAGE" envDefault:"32KiB" option:"Limits.MaxMessage" doc:"largest message from a client; larger ones: close 1009"`
 	MessageRate      int    `env:"DWS_MESSAGE_RATE" envDefault:"100" option:"Limits.MessageRate" doc:"messages a second from a client, 20 s' worth of them at once; more: close 4429"`
