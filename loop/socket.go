@@ -53,11 +53,12 @@ func (c *Conn) tryWrite(b []byte) (n int, err error) {
 	}
 }
 
-// Unacked is how many bytes the kernel keeps for the peer: those that it did not
-// acknowledge, and those not sent yet. It is a call to the kernel.
-func (c *Conn) Unacked() (n int) {
+// Unsent is how many bytes the kernel keeps for the peer and has not sent, for the
+// peer takes no more now. Those that are on their way to it are not among them: a
+// peer that reads all at once has some, too. It is a call to the kernel.
+func (c *Conn) Unsent() (n int) {
 	c.onSocket(func(fd int) {
-		n, _ = unix.IoctlGetInt(fd, unix.SIOCOUTQ) // an error: it keeps nothing
+		n, _ = unix.IoctlGetInt(fd, unix.SIOCOUTQNSD) // an error: it keeps nothing
 	})
 	return n
 }

@@ -67,7 +67,7 @@ func TestAbort(t *testing.T) {
 			t.Helper()
 			p := h.raw(t, nil)
 			c := h.next(t)
-			if n := c.Unacked(); n > 64<<10 {
+			if n := c.Unsent(); n > 64<<10 {
 				t.Errorf("%d bytes are kept for one who is owed nothing", n)
 			}
 			for c.Queued() < 256<<10 {
@@ -76,7 +76,7 @@ func TestAbort(t *testing.T) {
 				}
 				eventually(t, "it went, or waits", func() bool { return c.Queued() == 0 || c.is(flagBlocked) })
 			}
-			if n := c.Unacked(); n < 32<<10 {
+			if n := c.Unsent(); n < 32<<10 {
 				t.Errorf("%d bytes in the kernel", n)
 			}
 			peer := p.LocalAddr().(*net.TCPAddr).Port
@@ -84,7 +84,7 @@ func TestAbort(t *testing.T) {
 			if why := waitEnd(t, c.Handler().(*echo).ended); !errors.Is(why.Err, ErrSlow) {
 				t.Errorf("end %+v", why)
 			}
-			if n := c.Unacked(); n != 0 {
+			if n := c.Unsent(); n != 0 {
 				t.Errorf("%d bytes of a socket that is gone", n)
 			}
 			if forgotten {

@@ -61,7 +61,7 @@ func newEdge(o Options, env edgeEnv) (*edge, error) {
 	}
 	e.strikes = newStrikes(o.Auth.Failures, addresses.client)
 	e.gate = newAdmission(o.Limits, addresses, env.engine.Len, e.m)
-	e.gate.pressure.shed, e.gate.pressure.budget = e.shed, o.Limits.SendBudget
+	e.gate.pressure.evict, e.gate.pressure.shed, e.gate.pressure.budget = e.evictPending, e.shed, o.Limits.SendBudget
 	e.m.gauges(o.Metrics, e)
 	if e.origins, err = newOrigins(o.HTTP.Origins); err != nil {
 		return nil, fmt.Errorf("read HTTP.Origins: %w", err)

@@ -26,6 +26,7 @@ type pressure struct {
 	freed   time.Time
 	timed   time.Time                 // when lag was looked at
 	release func()                    // debug.FreeOSMemory
+	evict   func() (relief bool)      // ends connections without a request; set with shed
 	shed    func(keep int) (over int) // ends the sessions for which more than keep bytes are held; set before run, nil: none
 	room    uint64                    // bytes that are free
 	budget  int                       // bytes that may wait for one session
@@ -125,8 +126,12 @@ func (p *pressure) look(now time.Time, late time.Duration) {
 // relieve ends sessions when the memory is short though garbage was given back
 // and nobody is let in: what waits for those who do not read, here and in the
 // kernel, and what came of a message that has not ended, is all that a session may
-// hold of it. Limits bound that for each, and nothing for all together. Those for which the most is held go
-// first, and each time that it was not enough, those for which half as much is.
+// hold of it. Limits bound that for each, and nothing for all together. Those for
+// which the most is held go first, and each time that it was not enough, those for
+// which half as much is.
+//
+// Connections without a request go before them: crypto/tls takes 256 KiB of each
+// before it looks, and all would be refused now.
 func (p *pressure) relieve() {
 	if p.ended {
 		p.ended = false
@@ -134,6 +139,10 @@ func (p *pressure) relieve() {
 	}
 	if p.shed == nil || p.memory.Load() < memoryRefuse {
 		return
+	}
+	if p.evict() {
+		p.ended = true
+		return // what sessions may hold is not less for it
 	}
 	if p.keep == 0 {
 		p.keep = p.budget
@@ -205,13 +214,8 @@ func (p *pressure) shut() bool { return p.memory.Load() >= memoryShut }
 
 // shed ends the sessions for which more than keep bytes are held, as they would
 // be ended for passing their budget, and says how many there were. Who is still
-// there at the next look, with as much, is cut off. Connections without a request
-// go before them: crypto/tls takes 256 KiB of each before it looks, and all would
-// be refused now. A few of those are no relief: they may have come to look like it.
+// there at the next look, with as much, is cut off.
 func (e *edge) shed(keep int) (over int) {
-	if n := e.public.evict(shedPending); n > e.gate.maxPending/4 {
-		return n
-	}
 	core := e.env.core()
 	if core == nil {
 		return 0
@@ -236,11 +240,17 @@ func (e *edge) shed(keep int) (over int) {
 	return over
 }
 
+// evictPending ends the connections that should have sent their request by now. A
+// few are no relief: they may have come to look like it.
+func (e *edge) evictPending() (relief bool) {
+	return e.public.evict(shedPending) > e.gate.maxPending/4
+}
+
 // held is how many bytes this pod's group has for c, the kernel's among them: what
 // waits for it, what came of a message that has not ended, and its messages that
 // wait. Many small parts of messages fill a pod, too, so at the last each counts.
 func (c *client) held(conn *loop.Conn) int {
-	n := conn.Queued() + conn.Unacked() + c.box.Load().held()
+	n := conn.Queued() + conn.Unsent() + c.box.Load().held()
 	if partial := conn.Partial(); partial > 0 {
 		n += max(partial, shedLeast+1)
 	}

@@ -158,9 +158,10 @@ func TestPressureSheds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	released, kept, over := 0, []int(nil), 1
+	released, kept, over, evicts := 0, []int(nil), 1, 0
 	p.release = func() { released++ }
 	p.budget, p.shed = 32<<10, func(keep int) int { kept = append(kept, keep); return over }
+	p.evict = func() bool { evicts--; return evicts >= 0 }
 	now := time.Now()
 	look := func(after time.Duration, want ...int) {
 		t.Helper()
@@ -172,7 +173,12 @@ func TestPressureSheds(t *testing.T) {
 	}
 	look(0)
 	fill("900")
-	look(pressureEvery) // its garbage was given back only now
+	look(pressureEvery)           // its garbage was given back only now
+	for evicts = 8; evicts > 0; { // a flood that asks for nothing makes no session a greater burden
+		look(shedEvery)
+		look(reapAfter)
+		released -= 2
+	}
 	look(shedEvery, 16<<10)
 	for _, keep := range []int{8 << 10, 4 << 10, 4 << 10} {
 		before := released

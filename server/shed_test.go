@@ -83,7 +83,7 @@ func TestShedHalfMessages(t *testing.T) {
 func TestShedPending(t *testing.T) {
 	h := newHouse(t, func(o *Options) { o.Limits.MaxPending = 8 })
 	in := h.login("ag1", "u1", "", nil)
-	f := func(n, relief int) {
+	f := func(n int, relief bool) {
 		t.Helper()
 		var all []net.Conn
 		for range n {
@@ -101,8 +101,8 @@ func TestShedPending(t *testing.T) {
 			t.Errorf("%d were ended before their time", had)
 		}
 		time.Sleep(shedPending)
-		if got := h.edge.shed(1 << 30); got != relief {
-			t.Errorf("%d ended of %d, want %d", got, n, relief)
+		if got := h.edge.evictPending(); got != relief {
+			t.Errorf("of %d: relief %v, want %v", n, got, relief)
 		}
 		for _, nc := range all {
 			_ = nc.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -113,8 +113,8 @@ func TestShedPending(t *testing.T) {
 		}
 		eventually(t, "they are gone", func() bool { return h.public.pending() == 0 })
 	}
-	f(1, 0)
-	f(3, 3)
+	f(1, false)
+	f(3, true)
 	if n := h.public.evicted(); n != 4 {
 		t.Errorf("%d evicted", n)
 	}
@@ -131,7 +131,7 @@ func TestShedWhatTheKernelKeeps(t *testing.T) {
 	}
 	conn := h.core.index.Find(session.Key{Company: "acme", Agent: "ag1", User: "u1"}).Sock()
 	f := loop.NewFrame(ws.OpText, []byte(`{"type":"`+strings.Repeat("x", 4<<10)+`"}`), loop.Events)
-	for conn.Unacked() < 32<<10 {
+	for conn.Unsent() < 32<<10 {
 		if err := conn.Queue(f); err != nil {
 			t.Fatal(err)
 		}
